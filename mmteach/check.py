@@ -141,7 +141,7 @@ def gap(answer: Any, expected: Any) -> float:
     with np.errstate(invalid="ignore"):
         difference = np.abs(a - b)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
-    return float(np.where(same, 0.0, np.nan_to_num(difference, nan=np.inf)).max(initial=0.0))
+    return float(np.where(same, 0.0, np.nan_to_num(difference, nan=np.inf, posinf=np.inf)).max(initial=0.0))
 
 
 def close(answer: Any, expected: Any, tolerance: float = 1e-5) -> bool:

@@ -44,7 +44,7 @@ def device() -> torch.device:
 def seed_everything(seed: int) -> torch.Generator:
     """Seed Python, NumPy and torch; return a CPU generator of the same seed for shuffling."""
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - scikit-learn draws from it where no random_state is given
     torch.manual_seed(seed)
     return torch.Generator().manual_seed(seed)
 

@@ -1,0 +1,85 @@
+"""Profile, budget, device, seeds and batches."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmteach import train
+
+
+@pytest.mark.parametrize("name", train.PROFILES)
+def test_the_variable_chooses_the_profile(monkeypatch, name):
+    monkeypatch.setenv("MMTEACH_PROFILE", f" {name.upper()} ")
+    assert train.profile() == name
+
+
+@pytest.mark.parametrize(("has_gpu", "expected"), [(True, "gpu"), (False, "cpu")])
+def test_without_the_variable_the_machine_decides(monkeypatch, has_gpu, expected):
+    monkeypatch.delenv("MMTEACH_PROFILE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert train.profile() == expected
+
+
+def test_an_unknown_profile_is_refused_with_the_choices(monkeypatch):
+    monkeypatch.setenv("MMTEACH_PROFILE", "fast")
+    with pytest.raises(ValueError, match=r"'fast'.*smoke, cpu, gpu"):
+        train.profile()
+
+
+@pytest.mark.parametrize(("name", "expected"), [("smoke", 1), ("cpu", 2), ("gpu", 3)])
+def test_the_budget_follows_the_profile(monkeypatch, name, expected):
+    monkeypatch.setenv("MMTEACH_PROFILE", name)
+    assert train.budget(smoke=1, cpu=2, gpu=3) == expected
+
+
+@pytest.mark.parametrize("name", ["smoke", "cpu"])
+def test_a_gpu_is_left_alone_unless_the_profile_asks_for_it(monkeypatch, name):
+    monkeypatch.setenv("MMTEACH_PROFILE", name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert train.device() == torch.device("cpu")
+
+
+@pytest.mark.parametrize(("has_gpu", "expected"), [(True, "cuda"), (False, "cpu")])
+def test_the_gpu_profile_takes_the_gpu_if_there_is_one(monkeypatch, has_gpu, expected):
+    monkeypatch.setenv("MMTEACH_PROFILE", "gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert train.device() == torch.device(expected)
+
+
+def test_one_seed_repeats_all_three_generators_and_the_one_it_returns():
+    def draw() -> list[float]:
+        generator = train.seed_everything(7)
+        old_numpy = float(np.random.rand())  # noqa: NPY002 - scikit-learn draws from it
+        return [random.random(), old_numpy, float(torch.rand(())), float(torch.rand((), generator=generator))]
+
+    assert draw() == draw()
+
+
+@given(count=st.integers(1, 30), batch_size=st.integers(1, 40), steps=st.integers(0, 12))
+def test_every_epoch_holds_each_index_once(count, batch_size, steps):
+    drawn = list(train.batches(count, batch_size, steps, torch.Generator().manual_seed(0)))
+    assert [len(batch) for batch in drawn] == [batch_size] * steps
+    indices = torch.cat(drawn).tolist() if drawn else []
+    for start in range(0, len(indices) - count + 1, count):
+        assert sorted(indices[start : start + count]) == list(range(count))
+
+
+def test_batches_repeat_with_the_seed_and_change_with_it():
+    orders = [
+        torch.cat(list(train.batches(50, 10, 10, torch.Generator().manual_seed(seed)))) for seed in (1, 1, 2)
+    ]
+    assert torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[0], orders[2])
+    assert not torch.equal(orders[0][:50], orders[0][50:]), "the second epoch has an order of its own"
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(0, 4), (4, 0)])
+def test_batches_of_nothing_are_refused(count, batch_size):
+    with pytest.raises(ValueError, match="at least 1"):
+        next(train.batches(count, batch_size, 1, torch.Generator()))
