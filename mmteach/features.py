@@ -17,7 +17,6 @@ from scipy.fft import dct
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.feature_extraction.image import PatchExtractor
-from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.validation import check_is_fitted
 
 from mmteach.solutions import colour_histogram, mel_filterbank, patch_codes
@@ -42,9 +41,7 @@ def as_items(X: Any) -> list[Any]:
             )
         X = X.iloc[:, 0] if isinstance(X, pd.DataFrame) else X[:, 0]
     if isinstance(X, str) or not hasattr(X, "__len__"):
-        raise TypeError(
-            f"X should hold one item a row (a list, a Series or an array), not a {type(X).__name__}"
-        )
+        raise TypeError(f"X should be a list, Series or array of items, not a {type(X).__name__}")
     return list(X)
 
 
@@ -463,36 +460,30 @@ class StructuredFeatures(TransformerMixin, BaseEstimator):
         self.feature_names_in_ = np.asarray(table.columns, dtype=object)
         self.n_features_in_ = table.shape[1]
         self.numbers_ = [name for name in table if _is_number(table[name])]
-        self.categories_ = [name for name in table if name not in self.numbers_]
+        words = {name: set(_words(table[name])) - {""} for name in table if name not in self.numbers_}
+        self.categories_ = {name: sorted(values) for name, values in words.items()}
         numbers = table[self.numbers_].astype(float)
         self.mean_ = numbers.mean().fillna(0.0)
         self.scale_ = numbers.std(ddof=0).replace(0.0, 1.0).fillna(1.0)
-        present = [sorted(set(_words(table[name])) - {""}) for name in self.categories_]
-        self.encoder_ = OneHotEncoder(categories=present, handle_unknown="ignore", sparse_output=False)
-        if self.categories_:
-            self.encoder_.fit(self._category_words(table))
         return self
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         """Return float32 (rows, features)."""
-        check_is_fitted(self, "encoder_")
+        check_is_fitted(self, "categories_")
         table = self._table(X, self.feature_names_in_.tolist())
         numbers = (table[self.numbers_].astype(float) - self.mean_) / self.scale_
         parts = [numbers.fillna(0.0).to_numpy()]
-        if self.categories_:
-            parts.append(self.encoder_.transform(self._category_words(table)))
+        for name, values in self.categories_.items():
+            parts.append(_words(table[name])[:, None] == np.asarray(values, dtype=object))
         out = np.concatenate(parts, axis=1).astype(np.float32)
         out[table.isna().all(axis=1).to_numpy()] = np.nan
         return out
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Return one name a column, object (features,)."""
-        check_is_fitted(self, "encoder_")
-        categories = self.encoder_.get_feature_names_out(self.categories_) if self.categories_ else []
-        return np.asarray([*self.numbers_, *categories], dtype=object)
-
-    def _category_words(self, table: pd.DataFrame) -> np.ndarray:
-        return np.stack([_words(table[name]) for name in self.categories_], axis=1)
+        check_is_fitted(self, "categories_")
+        categories = [f"{name}_{value}" for name, values in self.categories_.items() for value in values]
+        return np.asarray(self.numbers_ + categories, dtype=object)
 
     def _table(self, X: Any, columns: Sequence[str] | None) -> pd.DataFrame:
         if not isinstance(X, pd.DataFrame):
