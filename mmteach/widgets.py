@@ -1,0 +1,230 @@
+"""Widgets of the notebooks: thin glue of ipywidgets over plain functions that draw and describe.
+
+Each `draw_*` and `describe_*` is pure and can be called without a browser; the widget only sets the values of
+`Image`, `HTML` and `Audio` when a control changes. Chinese text stands in HTML, where the browser brings the font.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from matplotlib import font_manager
+from PIL import Image, ImageDraw, ImageFont
+
+from mmteach import plot
+from mmteach.data import MultimodalDataset
+
+GAP, PER_PAGE = 8, 60
+
+
+def png(image: Image.Image) -> bytes:
+    """Return a picture as PNG bytes, the form that the Image widget takes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="png")
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=4)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Return DejaVu Sans, which comes with Matplotlib."""
+    return ImageFont.truetype(font_manager.findfont("DejaVu Sans"), size)
+
+
+def _tile(picture: np.ndarray | None, side: int, ring: bool = False) -> Image.Image:
+    """Return one picture scaled to `side`, a hatched tile for a missing one; `ring` frames the chosen one."""
+    if picture is None:
+        tile = Image.new("RGB", (side, side), "#F6F6F6")
+        draw = ImageDraw.Draw(tile)
+        for x in range(-side, side, 12):
+            draw.line([(x, side), (x + side, 0)], fill="#CCCCCC")
+    else:
+        tile = Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
+    if ring:
+        ImageDraw.Draw(tile).rectangle((0, 0, side - 1, side - 1), outline=plot.BLUE, width=4)
+    return tile
+
+
+def _picture(dataset: MultimodalDataset, concept: str, style: str) -> np.ndarray | None:
+    """Return the picture of a concept in a style, or None where that style never drew it."""
+    try:
+        return dataset.picture(concept, style)
+    except KeyError:
+        return None
+
+
+# Notebook 00
+
+
+def page_rows(dataset: MultimodalDataset, style: str, page: int) -> np.ndarray:
+    """Return the rows of `dataset.items` on one page (from 0) of a style."""
+    return dataset.rows(styles=style)[page * PER_PAGE : (page + 1) * PER_PAGE]
+
+
+def pages(dataset: MultimodalDataset, style: str) -> int:
+    """Return the number of pages of a style."""
+    return -(-len(dataset.rows(styles=style)) // PER_PAGE)
+
+
+def draw_gallery(dataset: MultimodalDataset, style: str, page: int, columns: int = 12) -> Image.Image:
+    """Draw one page of a style as a sheet of pictures."""
+    rows = page_rows(dataset, style, page)
+    step = 64 + GAP
+    sheet = Image.new("RGB", (columns * step, -(-len(rows) // columns) * step), "white")
+    for place, row in enumerate(rows):
+        sheet.paste(_tile(dataset.images[row], 64), (place % columns * step, place // columns * step))
+    return sheet
+
+
+def describe_gallery(dataset: MultimodalDataset, style: str, page: int) -> str:
+    """Say in HTML what a page of the gallery shows."""
+    names = dataset.concepts["name_en"].loc[dataset.items["concept"].iloc[page_rows(dataset, style, page)]]
+    total = len(dataset.rows(styles=style))
+    ends = f"from <i>{html.escape(names.iloc[0])}</i> to <i>{html.escape(names.iloc[-1])}</i>"
+    return f"<b>{html.escape(style)}</b>: {total:,} pictures. Page {page + 1} of {pages(dataset, style)}, {ends}."
+
+
+def gallery(dataset: MultimodalDataset) -> Any:
+    """Return a widget that pages through the pictures of a chosen style."""
+    import ipywidgets as w
+
+    style = w.Dropdown(options=dataset.styles, description="style")
+    page = w.IntSlider(min=1, max=pages(dataset, dataset.styles[0]), description="page")
+    picture, text = w.Image(format="png"), w.HTML()
+    picture.add_class("mmteach-gallery")
+
+    def draw(_: object = None) -> None:
+        text.value = describe_gallery(dataset, style.value, page.value - 1)
+        picture.value = png(draw_gallery(dataset, style.value, page.value - 1))
+
+    def turn(_: object) -> None:
+        page.max = pages(dataset, style.value)  # a page beyond the end moves back by itself
+        draw()
+
+    style.observe(turn, "value")
+    page.observe(draw, "value")
+    draw()
+    return w.VBox([w.HBox([style, page]), text, picture])
+
+
+# Notebook 01
+
+
+def find_concepts(dataset: MultimodalDataset, words: str) -> list[str]:
+    """Return the concepts whose names or keywords, English or Chinese, hold every one of `words`."""
+    table = dataset.concepts
+    texts = table[["name_en", "keywords_en", "name_zh", "keywords_zh"]].agg(" ".join, axis=1).str.lower()
+    keep = np.ones(len(table), dtype=bool)
+    for word in words.lower().split():
+        keep &= texts.str.contains(word, regex=False).to_numpy()
+    return list(table.index[keep])
+
+
+def draw_explorer(dataset: MultimodalDataset, concept: str, style: str) -> Image.Image:
+    """Draw a concept large in one style and small in all of them; a style that lacks it is a hatched tile."""
+    columns, side, line = -(-len(dataset.styles) // 2), 128, 24
+    sheet = Image.new("RGB", (4 * 64 + GAP * 3 + columns * (side + GAP), 2 * (side + line + GAP)), "white")
+    sheet.paste(_tile(_picture(dataset, concept, style), 4 * 64), (0, 0))
+    write = ImageDraw.Draw(sheet)
+    write.text((128, 4 * 64 + line // 2), style, fill=plot.INK, font=_font(15), anchor="mm")
+    for place, each in enumerate(dataset.styles):
+        x, y = 4 * 64 + 3 * GAP + place % columns * (side + GAP), place // columns * (side + line + GAP)
+        picture = _picture(dataset, concept, each)
+        sheet.paste(_tile(picture, side, ring=each == style), (x, y))
+        name = each if picture is not None else f"{each}: none"
+        write.text((x + side // 2, y + side + line // 2), name, fill=plot.INK, font=_font(13), anchor="mm")
+    return sheet
+
+
+def describe_concept(dataset: MultimodalDataset, concept: str) -> str:
+    """Say in HTML what the text and the structured fields hold, and which styles drew the concept."""
+    row = dataset.concepts.loc[concept]
+    drawn = [style for style in dataset.styles if _picture(dataset, concept, style) is not None]
+    fields = {
+        "name": f"{row['name_en']} · {row['name_zh']}",
+        "keywords": f"{row['keywords_en']} · {row['keywords_zh']}",
+        "group, subgroup": f"{row['group']}, {row['subgroup']}",
+        "family, split": f"{row['family']}, {row['split']}",
+        "Unicode version": row["unicode_version"],
+        "skin tones": "yes" if row["has_skin_tones"] else "no",
+        "gender": row["gender"] or "none given",
+        "drawn by": ", ".join(drawn),
+    }
+    cells = "".join(
+        f"<tr><th style='text-align:left;padding-right:1em'>{name}</th><td>{html.escape(str(value))}</td></tr>"
+        for name, value in fields.items()
+    )
+    return f"<table>{cells}</table>"
+
+
+def spoken(dataset: MultimodalDataset, concept: str, voice: str) -> bytes:
+    """Return the spoken name as a WAV file; empty where the voice lacks it."""
+    try:
+        return plot.wav(*dataset.speech(concept, voice))
+    except (FileNotFoundError, KeyError):
+        return b""
+
+
+def explorer(dataset: MultimodalDataset, concept: str | None = None) -> Any:
+    """Return a widget that shows one concept in all its modalities: search, step, choose a style, listen."""
+    import ipywidgets as w
+
+    shown = list(dataset.concepts.index)
+    search = w.Text(description="search", placeholder="cat, 红, smiling face …")
+    choice = w.Dropdown(options=shown, value=concept or shown[0], description="concept")
+    step = w.IntSlider(min=1, max=len(shown), value=shown.index(choice.value) + 1, description="number")
+    style = w.Dropdown(options=dataset.styles, description="style")
+    voice = w.Dropdown(options=dataset.voices, description="voice")
+    picture, text, note = w.Image(format="png"), w.HTML(), w.HTML()
+    sound = w.Audio(format="wav", autoplay=False, loop=False)
+    picture.add_class("mmteach-explorer")
+
+    def draw(_: object = None) -> None:
+        picture.value = png(draw_explorer(dataset, choice.value, style.value))
+
+    def speak(_: object = None) -> None:
+        sound.value = spoken(dataset, choice.value, voice.value) if dataset.voices else b""
+
+    def show(_: object = None) -> None:
+        step.value = choice.options.index(choice.value) + 1
+        text.value = describe_concept(dataset, choice.value)
+        draw()
+        speak()
+
+    def follow(_: object) -> None:
+        choice.value = choice.options[step.value - 1]
+
+    def narrow(_: object) -> None:
+        found = find_concepts(dataset, search.value)
+        note.value = f"{len(found):,} found" if found else "nothing found: the list stays as it was"
+        if found:
+            kept = choice.value if choice.value in found else found[0]
+            choice.unobserve(show, "value")  # one redraw at the end, not one for each control
+            step.unobserve(follow, "value")
+            choice.options, step.max = found, len(found)
+            choice.value = kept
+            choice.observe(show, "value")
+            step.observe(follow, "value")
+            show()
+
+    choice.observe(show, "value")
+    step.observe(follow, "value")
+    style.observe(draw, "value")
+    voice.observe(speak, "value")
+    search.observe(narrow, "value")
+    show()
+    rows = [
+        w.HBox([search, note]),
+        w.HBox([choice, step]),
+        w.HBox([style, voice] if dataset.voices else [style]),
+    ]
+    return w.VBox([*rows, picture, w.HBox([sound] if dataset.voices else []), text])
+
+
+# Notebook 02
+
+
+# Notebook 03
