@@ -1,0 +1,69 @@
+"""The commands of the course: `python -m mmteach lab · doctor · run · study`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from mmteach import __version__
+
+EPILOG = """\
+examples:
+  python -m mmteach lab                       open JupyterLab on notebook 00
+  python -m mmteach doctor                    is this machine ready?
+  python -m mmteach run --profile smoke       does every notebook run? (a minute or two)
+  python -m mmteach run 03 --profile cpu      notebook 03 as it was published, into runs/cpu
+  python -m mmteach study --help              the studies over several seeds
+
+MMTEACH_PROFILE (smoke, cpu or gpu) chooses sizes and steps; unset, the machine decides.
+MMTEACH_DATA names the data folder when mmteach is used outside its checkout.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    from mmteach import course, lab
+
+    top = argparse.ArgumentParser(
+        prog="python -m mmteach",
+        description="Commands of the course on multimodal learning and image generation.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"mmteach {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    lab.add_arguments(
+        commands.add_parser("lab", help="open JupyterLab on notebook 00", description=lab.__doc__)
+    )
+    commands.add_parser("doctor", help="check this machine: each line OK, or what to do")
+    run = commands.add_parser(
+        "run", help="run notebooks, with times, memory and claims", description=course.__doc__
+    )
+    course.add_arguments(run)
+    commands.add_parser("study", help="run a study over several seeds (study --help)", add_help=False)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["study"]:
+        from mmteach import study
+
+        return study.main(argv[1:]) or 0
+    options = parser().parse_args(argv)
+    if options.command == "doctor":
+        from mmteach import doctor
+
+        return 0 if doctor.show() else 1
+    if options.command == "lab":
+        from mmteach import lab
+
+        return lab.main(options)
+    from mmteach import course
+
+    return course.main(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,443 @@
+"""Run the notebooks of the course: with progress, times, memory and claims, and going on where a run stopped.
+
+Used by `python -m mmteach run` and by the tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import nbformat
+import psutil
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
+from nbclient.util import ensure_async
+
+from mmteach.doctor import ROOT, TIMINGS, machine
+from mmteach.train import PROFILES, profile
+
+NOTEBOOKS = ROOT / "notebooks"
+README = ROOT / "README.md"
+CELL_SECONDS = {"smoke": 300, "cpu": 900, "gpu": 1_800}
+SLICE_SECONDS = 0.25
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+WIDGET_TEXT = "[interactive: run this cell to use it]"
+LARGEST_BYTES = 1_500_000
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class CannotRun(Exception):
+    """What keeps a run from starting, in words for the person who asked for it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of one notebook gave.
+
+    `failed` is empty when it ran to its end, else the cell and its error; `died`: the kernel ended under it.
+    """
+
+    notebook: str
+    profile: str
+    seconds: float
+    peak_mib: int
+    cells: int
+    claims: list[str] = field(default_factory=list)
+    failed: str = ""
+    died: bool = False
+    digest: str = ""
+    reused: bool = False
+
+
+class Client(NotebookClient):
+    """A notebook client that waits in short slices and measures the memory of its kernel.
+
+    One long wait for a reply now and then sleeps through it when the cell talks to widgets (nbclient #312).
+    """
+
+    peak_bytes = 0
+
+    async def async_start_new_kernel_client(self) -> Any:
+        """Start the client as usual, then make its wait for replies poll."""
+        client = await super().async_start_new_kernel_client()
+        wait = client.shell_channel.get_msg
+
+        async def get_msg(timeout: float | None = None) -> Any:
+            end = float("inf") if timeout is None else time.monotonic() + timeout
+            while True:
+                try:
+                    return await ensure_async(
+                        wait(timeout=min(SLICE_SECONDS, max(end - time.monotonic(), 0)))
+                    )
+                except Empty:
+                    if time.monotonic() >= end:
+                        raise
+
+        client.shell_channel.get_msg = get_msg
+        return client
+
+    def sample_memory(self) -> None:
+        """Raise `peak_bytes` to what the kernel and its children hold now."""
+        provisioner = getattr(self.km, "provisioner", None)
+        try:
+            kernel = psutil.Process(provisioner.pid)  # type: ignore[union-attr]
+            family = [kernel, *kernel.children(recursive=True)]
+            self.peak_bytes = max(self.peak_bytes, sum(each.memory_info().rss for each in family))
+        except (AttributeError, TypeError, ValueError, psutil.Error):
+            pass  # not started yet, or gone already
+
+    @contextmanager
+    def watched(self) -> Any:
+        """Sample the memory of the kernel while the block runs."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(SLICE_SECONDS):
+                self.sample_memory()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+
+def find(names: list[str]) -> list[Path]:
+    """Return the notebooks meant by `names`: paths, or the start of a course notebook's name; all when empty.
+
+    Raises CannotRun when one is not found.
+    """
+    known = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
+    if not known and not names:
+        raise CannotRun(
+            f"no notebooks at {NOTEBOOKS}: install mmteach with `pip install -e .` from a checkout"
+        )
+    chosen: list[Path] = []
+    for name in names:
+        hits = [Path(name)] if name.endswith(".ipynb") and Path(name).is_file() else []
+        hits = hits or [each for each in known if each.name.startswith(Path(name).name)]
+        if not hits:
+            raise CannotRun(
+                f"no notebook {name!r}; there are {', '.join(each.stem for each in known) or 'none'}"
+            )
+        chosen += [each for each in hits if each not in chosen]
+    return chosen or known
+
+
+def digest(notebook: nbformat.NotebookNode, name: str) -> str:
+    """Return a digest of all that a run depends on: cells, profile, package, data, studies, versions."""
+    parts = [
+        name,
+        machine()["python"],
+        *(importlib.metadata.version(each) for each in ("torch", "scikit-learn")),
+    ]
+    parts += [f"{cell.cell_type}\n{cell.source}" for cell in notebook.cells]
+    studies = sorted(each for each in (ROOT / "data" / "results").glob("*.json") if each != TIMINGS)
+    files = [
+        *sorted((ROOT / "mmteach").glob("*.py")),
+        *sorted((ROOT / "data").glob("*/SHA256SUMS")),
+        *studies,
+    ]
+    parts += [hashlib.sha256(each.read_bytes()).hexdigest() for each in files]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    """Take out, in place, what differs from run to run or does not belong in a stored notebook.
+
+    stderr, the state of widgets and their views, times of execution, and the version of Python.
+    """
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    for cell in notebook.cells:
+        for key in ("execution", "collapsed", "scrolled", "ExecuteTime"):
+            cell.metadata.pop(key, None)
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [each for each in cell.outputs if each.get("name") != "stderr"]
+        for output in cell.outputs:
+            if WIDGET_VIEW in output.get("data", {}):
+                output["data"] = {"text/plain": WIDGET_TEXT}
+
+
+def claims_in(notebook: nbformat.NotebookNode) -> list[str]:
+    """Return the lines that `claim(...)` printed, each with its mark: ✓, ✗, or · where it was not judged."""
+    cells = [each for each in notebook.cells if each.cell_type == "code" and "claim(" in each.source]
+    printed = "".join(
+        out.get("text", "") for cell in cells for out in cell.outputs if out.output_type == "stream"
+    )
+    return [line for line in printed.splitlines() if line.startswith(("✓", "✗")) or "not judged" in line]
+
+
+def failure(cell: Any, number: int, error: Exception) -> str:
+    """Return what a reader needs to mend a failing cell: where it is, its source and the end of its error."""
+    said = COLOURS.sub("", str(error))
+    if isinstance(error, CellExecutionError):
+        traces = [each for each in cell.outputs if each.output_type == "error"]
+        said = COLOURS.sub("", "\n".join(traces[-1].traceback)) if traces else said
+    source = "\n".join(f"    {line}" for line in cell.source.splitlines())
+    tail = "\n".join(f"    {line}" for line in said.splitlines()[-25:])
+    return f"cell {number} ({cell.get('id', 'no id')}):\n{source}\n\n{tail}"
+
+
+def execute(
+    path: Path,
+    name: str,
+    *,
+    notebook: nbformat.NotebookNode | None = None,
+    on_cell: Callable[[int, int, float], None] = lambda number, total, seconds: None,
+) -> tuple[nbformat.NotebookNode, Outcome]:
+    """Execute the notebook at `path` (or `notebook`, as if it lay there) under profile `name`.
+
+    `on_cell(number, total, seconds)` is called after each cell. Returns the executed, cleaned notebook, and what
+    came of it; a failing cell ends the run of the notebook and is told in `Outcome.failed`.
+    """
+    notebook = notebook or nbformat.read(path, as_version=4)
+    current, since, began = 0, time.monotonic(), time.monotonic()
+
+    def starting(cell: Any, cell_index: int) -> None:
+        nonlocal current, since
+        current, since = cell_index, time.monotonic()
+
+    def executed(cell: Any, cell_index: int, execute_reply: Any) -> None:
+        on_cell(cell_index + 1, len(notebook.cells), time.monotonic() - since)
+
+    client = Client(
+        notebook,
+        kernel_name="python3",
+        timeout=CELL_SECONDS[name],
+        startup_timeout=120,
+        record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        resources={"metadata": {"path": str(path.resolve().parent)}},
+        on_cell_start=starting,
+        on_cell_executed=executed,
+    )
+    failed, died = "", False
+    with client.watched():
+        try:
+            client.execute(env=environment(name))
+        except (CellExecutionError, CellTimeoutError, RuntimeError, AssertionError) as error:
+            # By itself, for want of memory, or by Ctrl-C, after which nbclient finds nothing left to clean up.
+            died = isinstance(error, RuntimeError | AssertionError)
+            failed = failure(notebook.cells[current], current + 1, error)
+    seconds = round(time.monotonic() - began, 1)
+    clean(notebook)
+    claims = claims_in(notebook)
+    peak = round(client.peak_bytes / 2**20)
+    return notebook, Outcome(path.stem, name, seconds, peak, len(notebook.cells), claims, failed, died)
+
+
+def environment(name: str) -> dict[str, str]:
+    """Return the environment of a kernel: this one, with the profile set, and compiled files allowed."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "MMTEACH_PROFILE": name}
+
+
+def write(path: Path, text: str) -> None:
+    """Write `text` to `path` beside it first, so that a run killed at any moment leaves a whole file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def as_text(notebook: nbformat.NotebookNode) -> str:
+    """Return `notebook` as the text of its file."""
+    return nbformat.writes(notebook) + "\n"
+
+
+def earlier(out: Path, stem: str, wanted: str) -> Outcome | None:
+    """Return the outcome that an earlier run left in `out`, when nothing it depends on has changed since."""
+    record = out / f"{stem}.json"
+    if not record.exists() or not (out / f"{stem}.ipynb").exists():
+        return None
+    try:
+        outcome = Outcome(**{**json.loads(record.read_text(encoding="utf-8")), "reused": True})
+    except (ValueError, TypeError):
+        return None
+    return outcome if outcome.digest == wanted and not outcome.failed else None
+
+
+def run_one(path: Path, name: str, out: Path, *, fresh: bool) -> Outcome:
+    """Run one notebook into `out`, or reuse what is there; print its progress."""
+    notebook = nbformat.read(path, as_version=4)
+    wanted = digest(notebook, name)
+    if not fresh and (before := earlier(out, path.stem, wanted)):
+        print(f"{path.stem}: done before, under {name}, and nothing has changed since", flush=True)
+        return before
+    print(f"{path.stem}: {len(notebook.cells)} cells, profile {name}", flush=True)
+    notebook, outcome = execute(path, name, notebook=notebook, on_cell=progress)
+    outcome = Outcome(**{**asdict(outcome), "digest": wanted})
+    write(out / f"{path.stem}.ipynb", as_text(notebook))
+    write(out / f"{path.stem}.json", json.dumps(asdict(outcome), indent=1, ensure_ascii=False) + "\n")
+    end = "FAILED after" if outcome.failed else "done in"
+    print(f"\r  {end} {outcome.seconds:.0f} s, peak {outcome.peak_mib} MiB", flush=True)
+    for line in outcome.claims:
+        print(f"  {line}")
+    if outcome.failed:
+        print(f"\n{path} fails in {outcome.failed}\n", flush=True)
+    return outcome
+
+
+def progress(number: int, total: int, seconds: float) -> None:
+    """Show that a cell is done: on a terminal every one, in a log those of ten seconds and more."""
+    if sys.stdout.isatty():
+        print(f"\r  cell {number} of {total} ", end="", flush=True)
+    elif seconds >= 10:
+        print(f"  cell {number} of {total} took {seconds:.0f} s", flush=True)
+
+
+def table(outcomes: list[Outcome], where: dict[str, Any]) -> str:
+    """Return the outcomes as lines of text, with the machine they were measured on."""
+    rows = [f"{'notebook':<32}{'profile':>8}{'seconds':>9}{'MiB':>7}{'claims':>8}"]
+    for each in outcomes:
+        kept = sum(line.startswith("✓") for line in each.claims)
+        mark = "  FAILED" if each.failed else "  (from an earlier run)" if each.reused else ""
+        rows.append(
+            f"{each.notebook:<32}{each.profile:>8}{each.seconds:>9.0f}{each.peak_mib:>7}"
+            f"{f'{kept}/{len(each.claims)}':>8}{mark}"
+        )
+    gpu = f", {where['gpu']}" if where["gpu"] else ""
+    total = sum(each.seconds for each in outcomes) / 60
+    rows.append(f"{total:.1f} min on {where['cpu']}, {where['cores']} cores{gpu}, torch {where['torch']}")
+    return "\n".join(rows)
+
+
+def publish(paths: list[Path], outcomes: list[Outcome], out: Path, where: dict[str, Any]) -> None:
+    """Write the executed notebooks over the committed ones, and their times into the times file and the README.
+
+    Raises CannotRun when a notebook has grown too large to keep.
+    """
+    for path in paths:
+        text = (out / f"{path.stem}.ipynb").read_text(encoding="utf-8")
+        if len(text.encode()) > LARGEST_BYTES:
+            raise CannotRun(
+                f"{path.stem} has {len(text.encode()):,} bytes; {LARGEST_BYTES:,} is the most to keep"
+            )
+        write(path, text)
+    known = json.loads(TIMINGS.read_text(encoding="utf-8"))["notebooks"] if TIMINGS.exists() else {}
+    for each in outcomes:
+        known[each.notebook] = {
+            "seconds": each.seconds,
+            "peak_mib": each.peak_mib,
+            "claims": len(each.claims),
+        }
+    record = {"profile": "cpu", "machine": where, "notebooks": dict(sorted(known.items()))}
+    write(TIMINGS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write(README, with_times(README.read_text(encoding="utf-8"), record["notebooks"]))
+
+
+def with_times(readme: str, times: dict[str, dict[str, Any]]) -> str:
+    """Return the README with the measured times in its table, the third column of each notebook's row."""
+    rows = readme.splitlines(keepends=True)
+    for i, row in enumerate(rows):
+        stem = re.match(r"\| \[[^\]]+\]\(notebooks/(\w+)\.ipynb\) \|", row)
+        if stem and stem[1] in times:
+            cells = row.split("|")
+            cells[3] = f" {spoken(times[stem[1]]['seconds'])} "
+            rows[i] = "|".join(cells)
+    return "".join(rows)
+
+
+def spoken(seconds: float) -> str:
+    """Return a time as a reader wants it: '20 s', '1 min', '2½ min'."""
+    if seconds < 55:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    whole, half = divmod(round(seconds / 30), 2)
+    return f"{whole}{'½' * half} min"
+
+
+def run(
+    names: list[str],
+    *,
+    name: str,
+    out: Path | None = None,
+    update: bool = False,
+    fresh: bool = False,
+    deadline: float | None = None,
+) -> list[Outcome]:
+    """Run notebooks under profile `name` into `out`; after `deadline` minutes those still to come run under smoke.
+
+    Prints progress and a table, also written to `out`/table.json. Raises CannotRun when it cannot start.
+    """
+    if update and (name != "cpu" or deadline is not None):
+        raise CannotRun(
+            "--update writes what the cpu profile gives: use it with --profile cpu and without --deadline"
+        )
+    paths, out, where, began = find(names), out or ROOT / "runs" / name, machine(), time.monotonic()
+    outcomes: list[Outcome] = []
+    for path in paths:
+        late = deadline is not None and time.monotonic() - began > 60 * deadline and name != "smoke"
+        if late:
+            print(
+                f"{path.stem}: past the deadline of {deadline:g} min, so under smoke: its claims are not judged"
+            )
+        into = out / "smoke" if late else out
+        outcomes.append(run_one(path, "smoke" if late else name, into, fresh=fresh))
+        if outcomes[-1].died:
+            print("Stopped: the kernel died or was interrupted. The same command goes on from here.")
+            break
+    text = table(outcomes, where)
+    print(f"\n{text}", flush=True)
+    rows = {"machine": where, "notebooks": [asdict(each) for each in outcomes]}
+    write(out / "table.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    if update and not any(each.failed for each in outcomes):
+        publish(paths, outcomes, out, where)
+        print("Updated the committed notebooks, their times and the README.")
+    return outcomes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `python -m mmteach run` takes."""
+    parser.add_argument(
+        "notebooks", nargs="*", help="paths or numbers, for example 00 02; all when none is given"
+    )
+    parser.add_argument(
+        "--profile", choices=PROFILES, help="sizes and steps; chosen by the machine when left out"
+    )
+    parser.add_argument("--out", type=Path, help="folder for the executed notebooks (runs/PROFILE)")
+    parser.add_argument(
+        "--update", action="store_true", help="write the committed notebooks and times (cpu only)"
+    )
+    parser.add_argument("--fresh", action="store_true", help="run also what an earlier run has done")
+    parser.add_argument(
+        "--deadline", type=float, metavar="MIN", help="after so many minutes go on under smoke"
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run what the command line asks for; return 1 when a notebook failed, 2 when nothing could start."""
+    try:
+        chosen = options.profile or profile()
+        outcomes = run(
+            options.notebooks,
+            name=chosen,
+            out=options.out,
+            update=options.update,
+            fresh=options.fresh,
+            deadline=options.deadline,
+        )
+    except (CannotRun, ValueError) as error:
+        print(f"mmteach run: {error}", file=sys.stderr)
+        return 2
+    bad = [each.notebook for each in outcomes if each.failed]
+    if bad:
+        print(f"FAILED: {', '.join(bad)}")
+    return 1 if bad else 0
