@@ -332,16 +332,19 @@ def publish(paths: list[Path], outcomes: list[Outcome], out: Path, where: dict[s
                 f"{path.stem} has {len(text.encode()):,} bytes; {LARGEST_BYTES:,} is the most to keep"
             )
         write(path, text)
-    known = json.loads(TIMINGS.read_text(encoding="utf-8"))["notebooks"] if TIMINGS.exists() else {}
+    known: dict[str, Any] = (
+        json.loads(TIMINGS.read_text(encoding="utf-8"))["notebooks"] if TIMINGS.exists() else {}
+    )
     for each in outcomes:
         known[each.notebook] = {
             "seconds": each.seconds,
             "peak_mib": each.peak_mib,
             "claims": len(each.claims),
         }
-    record = {"profile": "cpu", "machine": where, "notebooks": dict(sorted(known.items()))}
+    known = dict(sorted(known.items()))
+    record = {"profile": "cpu", "machine": where, "notebooks": known}
     write(TIMINGS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    write(README, with_times(README.read_text(encoding="utf-8"), record["notebooks"]))
+    write(README, with_times(README.read_text(encoding="utf-8"), known))
 
 
 def with_times(readme: str, times: dict[str, dict[str, Any]]) -> str:
