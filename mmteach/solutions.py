@@ -9,6 +9,56 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+# Notebook 00
+
+
+def grey(picture):
+    """Brightness as the eye weighs it: picture (H, W, 3) uint8 -> (H, W) float, 0 black to 255 white."""
+    red, green, blue = picture[..., 0], picture[..., 1], picture[..., 2]
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def average_picture(pictures):
+    """The mean of every pixel over pictures (N, H, W, 3) uint8 -> (H, W, 3) float."""
+    return pictures.astype(np.float64).mean(axis=0)
+
+
+def contact_sheet(pictures, columns):
+    """Pictures (N, H, W, 3), N = rows * columns, laid out row by row -> (rows * H, columns * W, 3)."""
+    n, height, width, channels = pictures.shape
+    grid = pictures.reshape(n // columns, columns, height, width, channels)
+    return grid.swapaxes(1, 2).reshape(n // columns * height, columns * width, channels)
+
+
+# Notebook 01
+
+
+def missing_rate(present, group):
+    """Share missing in each group: present (N, S) bool, group (N,) names -> (G, S) float, groups in sorted order."""
+    return np.array([1 - present[group == name].mean(axis=0) for name in np.unique(group)])
+
+
+def duplicates(pictures):
+    """Sets of identical pictures (N, H, W, 3) -> list of lists of row numbers, two or more rows each."""
+    rows = {}
+    for row, picture in enumerate(pictures):
+        rows.setdefault(picture.tobytes(), []).append(row)
+    return [same for same in rows.values() if len(same) > 1]
+
+
+def nearest_neighbour(queries, keys):
+    """Row of the key nearest to each query, in Euclidean distance: (Q, D), (K, D) -> (Q,) int."""
+    a, b = queries.astype(np.float32), keys.astype(np.float32)
+    squared = (a**2).sum(axis=1)[:, None] - 2 * a @ b.T + (b**2).sum(axis=1)
+    return squared.argmin(axis=1)
+
+
+def deal_folds(units, folds, seed):
+    """Fold of every row, 0 to folds - 1, rows of one unit together: units (N,) names -> (N,) int."""
+    names, unit = np.unique(units, return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    return shuffled[unit] % folds
+
 
 # Notebook 02
 
@@ -46,3 +96,61 @@ def patch_codes(patches, atoms):
     squares = (patches**2).sum(axis=1)[:, None] - 2 * patches @ atoms.T + (atoms**2).sum(axis=1)
     distance = np.sqrt(np.maximum(squares, 0))
     return np.maximum(0, distance.mean(axis=1, keepdims=True) - distance)
+
+
+# Notebook 03
+
+
+def late_fusion(log_probs, weights):
+    """Return the fused log-probabilities: the weighted sum of the modalities' own, made to sum to one again.
+
+    log_probs: (M, ..., C) of M modalities; weights: (M,) -> (..., C), float64
+    """
+    scores = np.tensordot(np.asarray(weights, dtype=np.float64), log_probs, axes=1)
+    highest = scores.max(axis=-1, keepdims=True)
+    return scores - highest - np.log(np.exp(scores - highest).sum(axis=-1, keepdims=True))
+
+
+def bootstrap_by_family(correct, family, resamples, rng):
+    """Return the accuracies of `resamples` imagined test sets, each of as many families drawn with replacement.
+
+    correct: (N,) 0 or 1; family: (N,) names; rng: np.random.Generator -> (resamples,) float64
+    """
+    rows_of = [np.flatnonzero(family == name) for name in np.unique(family)]
+    accuracies = np.empty(resamples)
+    for i in range(resamples):
+        drawn = rng.integers(len(rows_of), size=len(rows_of))
+        accuracies[i] = correct[np.concatenate([rows_of[k] for k in drawn])].mean()
+    return accuracies
+
+
+def modality_dropout(present, p, generator):
+    """Hide each modality of each row with chance `p`, but never the last one that a row has.
+
+    present: (B, M) bool, what each row has; generator: torch.Generator -> (B, M) bool, what is left of it
+    """
+    luck = torch.rand(present.shape, generator=generator).masked_fill(~present, -1.0)
+    luckiest = luck == luck.max(dim=1, keepdim=True).values
+    return present & ((luck >= p) | luckiest)
+
+
+def gated_fusion(codes, weight, bias):
+    """Return a weighted sum of the modalities' codes, the weights decided by all the codes together.
+
+    codes: (B, M, D); weight: (M * D, M * D) and bias: (M * D,) of the gate -> (B, D).
+    For each of the D features the M weights are a softmax: they are positive and sum to one.
+    """
+    scores = codes.flatten(1) @ weight.T + bias  # (B, M * D)
+    gates = scores.view(codes.shape).softmax(dim=1)
+    return (gates * codes).sum(dim=1)
+
+
+def low_rank_tensor_fusion(codes, factors, weights):
+    """Return what a linear layer on the outer product of all codes would, without forming that product.
+
+    codes: (B, M, D); factors: (M, R, D + 1, H); weights: (R,) -> (B, H).
+    A one is appended to each code, so that the product keeps single modalities and pairs too.
+    """
+    ones = codes.new_ones(*codes.shape[:2], 1)
+    parts = torch.einsum("bmd,mrdh->bmrh", torch.cat([codes, ones], dim=2), factors)
+    return torch.einsum("brh,r->bh", parts.prod(dim=1), weights)
