@@ -105,7 +105,7 @@ def _family_sums(table: np.ndarray, family: np.ndarray, label: np.ndarray) -> tu
 
 
 def _draws(rng: np.random.Generator, resamples: int, count: int) -> np.ndarray:
-    """Return (resamples, count): how often each of `count` things comes up in `count` draws with replacement."""
+    """Return (resamples, count): how often each thing comes up in `count` draws with replacement."""
     return rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
 
 
