@@ -1,0 +1,105 @@
+"""What a newcomer finds at the top: commands that are there, times that were measured, and nothing left over."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmteach import course
+from mmteach.doctor import ROOT, TIMINGS
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = (
+    "python -m pip install -e . && python -m mmteach lab",
+    'python -m pip install -e ".[test]" && python -m pytest',
+)
+TOP = {
+    *(
+        "notebooks",
+        "mmteach",
+        "data",
+        "tests",
+        ".ci",
+        ".gitignore",
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+    ),
+    *("environment.yml", "pyproject.toml", "LICENSE", "LICENSE-TEXT", "CITATION.cff"),
+}
+# Folders of one machine and mirrors of one network have no place in a file that others read.
+PRIVATE = re.compile(
+    rb"(?<![\w.~])/(?:work|root|home/\w+|Users/\w+)/|files\.pythonhosted|pypi\.org/simple|registry\.npmjs"
+)
+
+
+def tracked() -> list[Path]:
+    """Return the files under version control; skip where there is none, in an unpacked archive for example."""
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+def test_the_top_level_holds_the_usual_and_no_more() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in tracked()} <= TOP
+
+
+def test_tracked_files_name_no_private_place() -> None:
+    texts = [path for path in tracked() if path.suffix not in {".webp", ".ogg", ".png"}]
+    found = {str(path): PRIVATE.findall(path.read_bytes()) for path in texts if path != Path(__file__)}
+    assert not {name: hits for name, hits in found.items() if hits}
+
+
+def test_the_readme_gives_both_commands_each_on_a_line_of_its_own() -> None:
+    lines = [line.strip() for line in README.splitlines()]
+    for command in COMMANDS:
+        assert lines.count(command) == 1
+
+
+def test_the_readme_shows_the_times_that_were_measured() -> None:
+    times = json.loads(TIMINGS.read_text(encoding="utf-8"))["notebooks"]
+    assert course.with_times(README, times) == README
+    assert sorted(times) == [path.stem for path in course.find([])]
+    for stem in times:
+        assert f"](notebooks/{stem}.ipynb) |" in README
+
+
+def test_every_file_that_the_readme_points_to_is_there() -> None:
+    targets = re.findall(r"\]\((?!https?:|#)([^)]+)\)|<img[^>]* src=\"([^\"]+)\"", README)
+    assert targets
+    for target in (one or other for one, other in targets):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_environment_file_adds_nothing_to_pyproject() -> None:
+    wanted = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    assert [re.split("[=<>]", each)[0] for each in wanted[:-1]] == ["python", "pip"]
+    assert wanted[-1] == {"pip": ['-e ".[lab,test]"']}
+
+
+def test_every_dependency_has_a_lower_and_an_upper_bound() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert {"lab", "test", "build"} <= set(extras)
+    for each in [*project["dependencies"], *(each for extra in extras.values() for each in extra)]:
+        assert re.fullmatch(r"[\w.-]+>=[\d.]+,<[\d.]+", each), each
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == version
+    assert f'__version__ = "{version}"' in (ROOT / "mmteach" / "__init__.py").read_text()
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_modules_open_with_what_they_hold() -> None:
+    for path in sorted((ROOT / "mmteach").glob("*.py")):
+        assert path.read_text(encoding="utf-8").startswith('"""'), path.name
