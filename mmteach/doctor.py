@@ -66,7 +66,7 @@ def machine() -> dict[str, Any]:
 
 def check_python() -> Line:
     """Which Python is this? Installing the package has refused one that is too old."""
-    return Line("Python", "ok", f"{platform.python_version()} at {sys.executable}")
+    return Line("Python", "ok", f"{platform.python_version()}, environment {Path(sys.prefix).name}")
 
 
 def check_packages() -> Line:
@@ -147,7 +147,7 @@ def check_disk() -> Line:
         return Line("disk", "note", f"{ROOT} is read-only", "Give `run` a folder of your own with --out.")
     if free < 1:
         return Line("disk", "note", f"{free:.1f} GiB free at {ROOT}", "Results need about 1 GiB: make room.")
-    return Line("disk", "ok", f"{free:.0f} GiB free at {ROOT}")
+    return Line("disk", "ok", f"{free:.0f} GiB free beside the course")
 
 
 def check_jupyter() -> Line:

@@ -61,7 +61,7 @@ def label(ax: Axes, title: str, xlabel: str = "", ylabel: str = "") -> None:
     """Write the texts of one axes, breaking a title that is wider than the axes."""
     width = ax.get_position().width * ax.figure.bbox.width / ax.figure.dpi
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.set_title(textwrap.fill(title, max(20, int(width * 10.5))), loc="left")
+    ax.set_title(textwrap.fill(title, max(20, int(width * 11.3))), loc="left")
 
 
 @styled
@@ -80,15 +80,15 @@ def picture_grid(
     `titles` stand under the tiles, `column_labels` and `row_labels` around the grid; a tile is `size` inches.
     Raises ValueError when there is no picture, or not one title for each picture.
     """
-    count = len(images)
-    if count == 0 or (titles is not None and len(titles) != count):
-        raise ValueError(
-            f"picture_grid got {count} pictures and {0 if titles is None else len(titles)} titles"
-        )
+    count, words = len(images), [] if titles is None else [str(text) for text in titles]
+    if count == 0 or len(words) not in (0, count):
+        raise ValueError(f"picture_grid got {count} pictures and {len(words)} titles")
     across = columns or len(column_labels) or min(count, 8)
-    step, left = (1.34 if titles else 1.06), 0.09 * max(map(len, row_labels), default=-2) + 0.18
+    under = [textwrap.fill(text, int(12.5 * max(size, 0.8))) for text in words]
+    step = 1.08 + 0.2 / size * max((text.count("\n") + 1 for text in under), default=0)
+    left = 0.09 * max(map(len, row_labels), default=-2) + 0.18
     down, head = -(-count // across) * step, 0.3 / size if column_labels else 0.02
-    heading = textwrap.fill(title, int((across * size + left) * 9))
+    heading = textwrap.fill(title, int((across * 1.06 * size + left) * 9.6))
     above = 0.26 * len(heading.splitlines())
     fig, ax = canvas(across * 1.06 * size + left, (down + head) * size + above)
     for i, picture in enumerate(images):
@@ -97,10 +97,10 @@ def picture_grid(
             ax.add_patch(Rectangle((x, y), 1, 1, facecolor="#F6F6F6", edgecolor="#BBBBBB", hatch="////"))
         else:
             ax.imshow(picture, extent=(x, x + 1, y + 1, y), cmap="gray", vmin=0, vmax=255)
-        if titles:
-            ax.text(x + 0.5, y + 1.05, titles[i], ha="center", va="top", fontsize=min(10.5, 11 * size))
+        if under:
+            ax.text(x + 0.5, y + 1.05, under[i], ha="center", va="top", fontsize=min(10.5, 11 * size))
     for i, text in enumerate(column_labels):
-        ax.text(i * 1.06 + 0.5, -0.06, text, ha="center", va="bottom", fontsize=min(11, 11.5 * size))
+        ax.text(i * 1.06 + 0.5, -0.06, text, ha="center", va="bottom", fontsize=min(11, 12.5 * size))
     for i, text in enumerate(row_labels):
         ax.text(-0.08, i * step + 0.5, text, ha="right", va="center", fontsize=11)
     ax.set(xlim=(-0.02, across * 1.06), ylim=(down, -head), aspect="equal")

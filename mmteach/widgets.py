@@ -48,7 +48,7 @@ def _tile(picture: np.ndarray | None, side: int, ring: bool = False) -> Image.Im
     return tile
 
 
-def _picture(dataset: MultimodalDataset, concept: str, style: str) -> np.ndarray | None:
+def picture_or_none(dataset: MultimodalDataset, concept: str, style: str) -> np.ndarray | None:
     """Return the picture of a concept in a style, or None where that style never drew it."""
     try:
         return dataset.picture(concept, style)
@@ -127,12 +127,12 @@ def draw_explorer(dataset: MultimodalDataset, concept: str, style: str) -> Image
     """Draw a concept large in one style and small in all of them; a style that lacks it is a hatched tile."""
     columns, side, line = -(-len(dataset.styles) // 2), 128, 24
     sheet = Image.new("RGB", (4 * 64 + GAP * 3 + columns * (side + GAP), 2 * (side + line + GAP)), "white")
-    sheet.paste(_tile(_picture(dataset, concept, style), 4 * 64), (0, 0))
+    sheet.paste(_tile(picture_or_none(dataset, concept, style), 4 * 64), (0, 0))
     write = ImageDraw.Draw(sheet)
     write.text((128, 4 * 64 + line // 2), style, fill=plot.INK, font=_font(15), anchor="mm")
     for place, each in enumerate(dataset.styles):
         x, y = 4 * 64 + 3 * GAP + place % columns * (side + GAP), place // columns * (side + line + GAP)
-        picture = _picture(dataset, concept, each)
+        picture = picture_or_none(dataset, concept, each)
         sheet.paste(_tile(picture, side, ring=each == style), (x, y))
         name = each if picture is not None else f"{each}: none"
         write.text((x + side // 2, y + side + line // 2), name, fill=plot.INK, font=_font(13), anchor="mm")
@@ -142,7 +142,7 @@ def draw_explorer(dataset: MultimodalDataset, concept: str, style: str) -> Image
 def describe_concept(dataset: MultimodalDataset, concept: str) -> str:
     """Say in HTML what the text and the structured fields hold, and which styles drew the concept."""
     row = dataset.concepts.loc[concept]
-    drawn = [style for style in dataset.styles if _picture(dataset, concept, style) is not None]
+    drawn = [style for style in dataset.styles if picture_or_none(dataset, concept, style) is not None]
     fields = {
         "name": f"{row['name_en']} · {row['name_zh']}",
         "keywords": f"{row['keywords_en']} · {row['keywords_zh']}",
