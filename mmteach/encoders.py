@@ -6,12 +6,16 @@ After the plain recipe of airbench: data on the device as uint8, one-cycle sched
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmteach.train import batches, device, seed_everything
+from mmteach.features import log_mel
+from mmteach.train import batches, device, one_cycle, seed_everything
 
 
 class PictureNet(nn.Module):
@@ -47,6 +51,59 @@ def _conv(channels_in: int, channels_out: int) -> nn.Sequential:
         nn.BatchNorm2d(channels_out),
         nn.ReLU(),
     )
+
+
+class SpeechNet(nn.Module):
+    """Three convolutions along time, the mel bands as channels: a clip to a vector, and from there to class
+    scores.
+
+    sound: (B, mels, frames) float -> logits (B, num_classes).
+    """
+
+    def __init__(self, num_classes: int, *, mels: int = 40, width: int = 64) -> None:
+        super().__init__()
+        self.dim = 3 * width
+        self.body = nn.Sequential(
+            _conv1d(mels, width, 2), _conv1d(width, 2 * width, 2), _conv1d(2 * width, 3 * width, 1)
+        )
+        self.dropout = nn.Dropout(0.3)
+        self.head = nn.Linear(self.dim, num_classes)
+
+    def embed(self, sound: torch.Tensor) -> torch.Tensor:
+        """Return one vector a clip, (B, 3 * width): the largest value of each last feature over time."""
+        return self.body(sound).amax(dim=2)
+
+    def forward(self, sound: torch.Tensor) -> torch.Tensor:
+        return self.head(self.dropout(self.embed(sound)))
+
+
+Net = TypeVar("Net", PictureNet, SpeechNet)
+
+
+def _conv1d(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv1d(channels_in, channels_out, 5, stride=stride, padding=2, bias=False),
+        nn.BatchNorm1d(channels_out), nn.ReLU(),
+    )  # fmt: skip
+
+
+def sound_picture(clip: np.ndarray, frames: int = 128) -> np.ndarray:
+    """Return a clip (T,) at 16 kHz as float32 (40, frames): log-mel in steps of 20 ms, silence -1, cut or
+    padded."""
+    loudness = np.clip((log_mel(clip, hop=320) + 30) / 70, -1, 1)[:, :frames]
+    return np.pad(loudness, ((0, 0), (0, frames - loudness.shape[1])), constant_values=-1).astype(np.float32)
+
+
+def mask_sound(sound: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return sound (B, mels, frames) moved in time, some bands and some frames silenced (SpecAugment,
+    1904.08779)."""
+    count, mels, frames = sound.shape
+    moved = torch.roll(sound, int(torch.randint(-6, 7, (1,), generator=generator)), dims=2)
+    at = torch.rand(4, count, 1, 1, generator=generator).to(sound.device)
+    band = torch.arange(mels, device=sound.device)[None, :, None] - at[0] * mels
+    time = torch.arange(frames, device=sound.device)[None, None, :] - at[1] * frames
+    hidden = ((band >= 0) & (band < 8 * at[2])) | ((time >= 0) & (time < 16 * at[3]))
+    return moved.masked_fill(hidden, -1.0)
 
 
 def shrink(images: np.ndarray, size: int = 32) -> torch.Tensor:
@@ -90,21 +147,50 @@ def train_picture_net(
 ) -> PictureNet:  # fmt: skip
     """Train a PictureNet on uint8 pictures (N, H, W, 3) with int64 labels (N,); return it in eval mode.
 
-    AdamW with a one-cycle schedule, label smoothing 0.1, every batch augmented anew. The pictures live on the
-    device as uint8. Raises ValueError when labels and pictures differ in number.
+    The pictures live on the device as uint8; every batch is shifted, turned, flipped and tinted anew.
+    Raises ValueError when labels and pictures differ in number.
     """
-    if len(images) != len(labels):
-        raise ValueError(f"{len(images)} pictures but {len(labels)} labels")
-    generator = seed_everything(seed)
-    pixels, target = shrink(images, size), torch.as_tensor(labels, dtype=torch.int64, device=device())
-    net = PictureNet(num_classes or int(target.max()) + 1, size=size, width=width).to(device())
-    net = net.to(memory_format=torch.channels_last).train()
+    seed_everything(seed)
+    net = PictureNet(num_classes or int(np.max(labels)) + 1, size=size, width=width)
+    net = net.to(device(), memory_format=torch.channels_last)
+    return _train(net, shrink(images, size), labels, _seen_anew, steps, batch_size, lr, seed)
+
+
+def train_speech_net(
+    sound: np.ndarray, labels: np.ndarray, *, steps: int, batch_size: int = 128, lr: float = 4e-3,
+    seed: int = 0, num_classes: int | None = None, width: int = 64,
+) -> SpeechNet:  # fmt: skip
+    """Train a SpeechNet on log-mel pictures float32 (N, mels, frames) with int64 labels (N,); return it in
+    eval mode.
+
+    Every batch is shifted and partly masked anew. Raises ValueError when labels and clips differ in number.
+    """
+    seed_everything(seed)
+    net = SpeechNet(num_classes or int(np.max(labels)) + 1, mels=sound.shape[1], width=width).to(device())
+    return _train(
+        net, torch.as_tensor(sound, device=device()), labels, mask_sound, steps, batch_size, lr, seed
+    )
+
+
+def _seen_anew(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return augment_ink(as_ink(pixels), generator)
+
+
+def _train(
+    net: Net, inputs: torch.Tensor, labels: np.ndarray, augment: Callable[..., torch.Tensor],
+    steps: int, batch_size: int, lr: float, seed: int,
+) -> Net:  # fmt: skip
+    """AdamW with a one-cycle schedule and label smoothing 0.1 on batches that `augment` changes."""
+    if len(inputs) != len(labels):
+        raise ValueError(f"{len(inputs)} inputs but {len(labels)} labels")
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.as_tensor(labels, dtype=torch.int64, device=inputs.device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.2)
-    for rows in batches(len(pixels), batch_size, steps, generator):
-        rows = rows.to(pixels.device)
-        logits = net(augment_ink(as_ink(pixels[rows]), generator))
-        loss = F.cross_entropy(logits, target[rows], label_smoothing=0.1)
+    schedule = one_cycle(optimizer, steps)
+    net.train()
+    for rows in batches(len(inputs), batch_size, steps, generator):
+        rows = rows.to(inputs.device)
+        loss = F.cross_entropy(net(augment(inputs[rows], generator)), target[rows], label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -122,3 +208,17 @@ def embed_pictures(net: PictureNet, images: np.ndarray) -> np.ndarray:
 def picture_logits(net: PictureNet, images: np.ndarray) -> np.ndarray:
     """Return the class scores of uint8 pictures (N, H, W, 3) as float32 (N, num_classes)."""
     return torch.cat([net(as_ink(part)) for part in shrink(images, net.size).split(512)]).cpu().numpy()
+
+
+@torch.no_grad()
+def speech_logits(net: SpeechNet, sound: np.ndarray) -> np.ndarray:
+    """Return the class scores of log-mel pictures (N, mels, frames) as float32 (N, num_classes)."""
+    return torch.cat([net(part.to(device())) for part in torch.from_numpy(sound).split(512)]).cpu().numpy()
+
+
+@torch.no_grad()
+def embed_speech(net: SpeechNet, sound: np.ndarray) -> np.ndarray:
+    """Return the vectors of log-mel pictures (N, mels, frames) as float32 (N, net.dim)."""
+    return (
+        torch.cat([net.embed(part.to(device())) for part in torch.from_numpy(sound).split(512)]).cpu().numpy()
+    )

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mmteach.solutions import gated_fusion, low_rank_tensor_fusion, modality_dropout
-from mmteach.train import batches, device, seed_everything
+from mmteach.train import batches, device, one_cycle, seed_everything
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -162,7 +162,7 @@ def train_fusion(
     net.to(where).train()
     have = torch.stack([_presence(present, name, len(labels)) for name in net.names], dim=1)  # (N, M)
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.2)
+    schedule = one_cycle(optimizer, steps)
     for rows in batches(len(labels), batch_size, steps, generator):
         here = modality_dropout(have[rows], drop, generator) if drop else have[rows]
         masks = {name: here[:, i].to(where) for i, name in enumerate(net.names)}

@@ -5,6 +5,7 @@ Built in notebook 00 and used from 02 on.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections.abc import Iterator
@@ -62,3 +63,15 @@ def batches(count: int, batch_size: int, steps: int, generator: torch.Generator)
             order = torch.cat([order, torch.randperm(count, generator=generator)])
         yield order[:batch_size]
         order = order[batch_size:]
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    """Return a schedule that warms the learning rate up over a fifth of `steps`, then lets it fall to zero."""
+    warm = max(1, steps // 5)
+
+    def share(step: int) -> float:
+        return min(
+            (step + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * max(0, step - warm) / max(1, steps - warm))
+        )
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
