@@ -321,30 +321,36 @@ def table(outcomes: list[Outcome], where: dict[str, Any]) -> str:
 
 
 def publish(paths: list[Path], outcomes: list[Outcome], out: Path, where: dict[str, Any]) -> None:
-    """Write the executed notebooks over the committed ones, and their times into the times file and the README.
+    """Write the executed notebooks over the committed ones, and their times into them, the README and the times file.
 
     Raises CannotRun when a notebook has grown too large to keep.
     """
-    for path in paths:
-        text = (out / f"{path.stem}.ipynb").read_text(encoding="utf-8")
+    known: dict[str, Any] = (
+        json.loads(TIMINGS.read_text(encoding="utf-8"))["notebooks"] if TIMINGS.exists() else {}
+    )
+    for path, outcome in zip(paths, outcomes, strict=True):
+        notebook = nbformat.read(out / f"{path.stem}.ipynb", as_version=4)
+        notebook.cells[0].source = with_time(notebook.cells[0].source, outcome.seconds)
+        text = as_text(notebook)
         if len(text.encode()) > LARGEST_BYTES:
             raise CannotRun(
                 f"{path.stem} has {len(text.encode()):,} bytes; {LARGEST_BYTES:,} is the most to keep"
             )
         write(path, text)
-    known: dict[str, Any] = (
-        json.loads(TIMINGS.read_text(encoding="utf-8"))["notebooks"] if TIMINGS.exists() else {}
-    )
-    for each in outcomes:
-        known[each.notebook] = {
-            "seconds": each.seconds,
-            "peak_mib": each.peak_mib,
-            "claims": len(each.claims),
+        known[path.stem] = {
+            "seconds": outcome.seconds,
+            "peak_mib": outcome.peak_mib,
+            "claims": len(outcome.claims),
         }
     known = dict(sorted(known.items()))
     record = {"profile": "cpu", "machine": where, "notebooks": known}
     write(TIMINGS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     write(README, with_times(README.read_text(encoding="utf-8"), known))
+
+
+def with_time(first: str, seconds: float) -> str:
+    """Return a notebook's first cell with the measured time after its word **Time**."""
+    return re.sub(r"(\*\*Time\*\*: )[^,;.\n]*?( on two cores)", rf"\g<1>{spoken(seconds)}\g<2>", first)
 
 
 def with_times(readme: str, times: dict[str, dict[str, Any]]) -> str:

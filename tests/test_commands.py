@@ -158,13 +158,15 @@ def test_update_is_refused_for_what_the_course_does_not_publish(words: list[str]
 
 
 def test_update_writes_notebook_times_and_readme(tiny, tmp_path: Path, monkeypatch) -> None:
-    path = tiny("print('hello')", name="03_tiny")
+    path = tiny("# **Time**: soon on two cores; 1 hour for you\nprint('hello')", name="03_tiny")
     readme = tmp_path / "README.md"
     readme.write_text("| [03](notebooks/03_tiny.ipynb) | Why? | never | 1 h |\n| other | | x | |\n")
     monkeypatch.setattr(course, "README", readme)
     monkeypatch.setattr(course, "TIMINGS", tmp_path / "timings.json")
     course.run([str(path)], name="cpu", out=tmp_path / "out", update=True)
-    assert nbformat.read(path, as_version=4).cells[0].outputs[0].text == "hello\n"
+    cell = nbformat.read(path, as_version=4).cells[0]
+    assert cell.outputs[0].text == "hello\n"
+    assert re.match(r"# \*\*Time\*\*: \d+ s on two cores; 1 hour", cell.source)
     assert json.loads((tmp_path / "timings.json").read_text())["notebooks"]["03_tiny"]["peak_mib"] > 0
     assert re.search(r"Why\? \| \d+ s \| 1 h \|\n\| other \| \| x \|", readme.read_text())
 

@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
@@ -69,6 +70,14 @@ def test_the_readme_shows_the_times_that_were_measured() -> None:
     assert sorted(times) == [path.stem for path in course.find([])]
     for stem in times:
         assert f"](notebooks/{stem}.ipynb) |" in README
+
+
+@pytest.mark.parametrize("path", course.find([]), ids=lambda path: path.stem)
+def test_each_notebook_gives_its_measured_time_first(path: Path) -> None:
+    times = json.loads(TIMINGS.read_text(encoding="utf-8"))["notebooks"]
+    first = nbformat.read(path, as_version=4).cells[0].source
+    assert re.search(r"\*\*Time\*\*: [^\n]+ on two cores", first)
+    assert course.with_time(first, times[path.stem]["seconds"]) == first
 
 
 def test_every_file_that_the_readme_points_to_is_there() -> None:
