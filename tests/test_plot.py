@@ -63,6 +63,15 @@ def test_every_kind_of_figure_draws_without_a_warning(pictures):
                 assert image.width > 100
 
 
+def test_the_paper_of_a_figure_stays_white_and_its_colours_stay_close(pictures):
+    fig = plot.picture_grid([np.full((64, 64, 3), (200, 30, 40), dtype=np.uint8), pictures[0]])
+    with Image.open(io.BytesIO(plot.png(fig))) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert (pixels[0, 0] == 255).all()
+    middle = pixels[pixels.shape[0] // 2, pixels.shape[1] // 4]
+    assert np.abs(middle - (200, 30, 40)).max() <= 12, "256 colours: a step that no eye sees"
+
+
 def test_figures_do_not_stay_open(pictures):
     before = plt.get_fignums()
     for fig in figures(pictures):
