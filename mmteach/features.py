@@ -308,13 +308,29 @@ class PatchDictionary(PictureFeatures):
         regions = range(self.pool)
         return [f"atom{k}_{y}_{x}" for y in regions for x in regions for k in range(self.n_atoms)]
 
+    def whitened(self, picture: np.ndarray) -> np.ndarray:
+        """Return every patch of uint8 (H, W, 3), contrast normalised and whitened: (n, n, D)."""
+        patches = all_patches(shrink(picture, self.size), self.patch_size, self.stride)
+        flat = normalise_contrast(patches.reshape(-1, patches.shape[-1]))
+        return ((flat - self.mean_) @ self.whitening_).reshape(patches.shape)
+
+    def codes(self, picture: np.ndarray) -> np.ndarray:
+        """Return how much of each atom each patch of uint8 (H, W, 3) holds: (n, n, K)."""
+        patches = self.whitened(picture)
+        codes = self.encode(patches.reshape(-1, patches.shape[-1]), self.atoms_)
+        return np.asarray(codes).reshape(*patches.shape[:2], -1)
+
     def _row(self, item: np.ndarray) -> np.ndarray:
-        patches = all_patches(shrink(item, self.size), self.patch_size, self.stride)
-        grid, flat = patches.shape[:2], patches.reshape(-1, patches.shape[-1])
-        codes = self.encode((normalise_contrast(flat) - self.mean_) @ self.whitening_, self.atoms_)
-        rows = np.array_split(np.asarray(codes).reshape(*grid, -1), self.pool, axis=0)
+        rows = np.array_split(self.codes(item), self.pool, axis=0)
         regions = [region for row in rows for region in np.array_split(row, self.pool, axis=1)]
         return np.concatenate([region.mean(axis=(0, 1)) for region in regions])
+
+
+def patch_picture(values: np.ndarray) -> np.ndarray:
+    """Return an atom or a patch (P * P * 3,) as a picture uint8 (P, P, 3): 0 is grey, its largest value full."""
+    side = round((len(values) / 3) ** 0.5)
+    scaled = 127.5 + 127.5 * values / max(np.abs(values).max(), 1e-9)
+    return scaled.round().astype(np.uint8).reshape(side, side, 3)
 
 
 # Speech

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from mmteach import plot
+from mmteach import features, plot
 from mmteach.data import MultimodalDataset
+from mmteach.features import PatchDictionary
 
 GAP, PER_PAGE = 8, 60
 
@@ -225,6 +227,81 @@ def explorer(dataset: MultimodalDataset, concept: str | None = None) -> Any:
 
 
 # Notebook 02
+
+
+def draw_patch(picture: np.ndarray, dictionary: PatchDictionary, place: int) -> Image.Image:
+    """Draw a picture with patch number `place` framed; beside it the patch as cut, made even, and its five atoms."""
+    small = features.shrink(picture, dictionary.size)
+    patches = features.all_patches(small, dictionary.patch_size, dictionary.stride)
+    row, column = divmod(place, patches.shape[1])
+    code = dictionary.codes(picture)[row, column]
+    sheet = Image.new("RGB", (680, 256), "white")
+    sheet.paste(_tile((255 * small).round().astype(np.uint8), 256), (0, 0))
+    scale, write = 256 / dictionary.size, ImageDraw.Draw(sheet)
+    corner = np.array([column, row]) * dictionary.stride * scale
+    write.rectangle((*corner, *(corner + dictionary.patch_size * scale)), outline=plot.BLUE, width=3)
+    cut = (255 * patches[row, column]).reshape(dictionary.patch_size, -1, 3).round().astype(np.uint8)
+    even = features.patch_picture(dictionary.whitened(picture)[row, column])
+    best = np.argsort(-code, kind="stable")[:5]
+    tiles = [("the patch", cut), ("whitened", even)]
+    atoms = [(f"{code[k]:.2f}", features.patch_picture(dictionary.atoms_[k])) for k in best]
+    for line, shown in enumerate((tiles, atoms)):
+        for i, (text, tile) in enumerate(shown):
+            x, y = 280 + 80 * i, 4 + 130 * line
+            sheet.paste(_tile(tile, 72), (x, y))
+            write.text((x + 36, y + 86), text, fill=plot.INK, font=_font(13), anchor="mm")
+    write.text((280, 116), "atoms nearest to it, and their codes", fill=plot.INK, font=_font(13), anchor="lm")
+    return sheet
+
+
+def patch_slider(picture: np.ndarray, dictionary: PatchDictionary) -> Any:
+    """Return a widget that moves a patch over a picture, row by row, and shows which atoms it is made of."""
+    import ipywidgets as w
+
+    across = (dictionary.size - dictionary.patch_size) // dictionary.stride
+    row = w.IntSlider(min=0, max=across, value=across // 3, description="row")
+    column = w.IntSlider(min=0, max=across, value=across // 3, description="column")
+    image = w.Image(format="png")
+    image.add_class("mmteach-patch")
+
+    def draw(_: object = None) -> None:
+        image.value = png(draw_patch(picture, dictionary, row.value * (across + 1) + column.value))
+
+    row.observe(draw, "value")
+    column.observe(draw, "value")
+    draw()
+    return w.VBox([w.HBox([row, column]), image])
+
+
+def draw_spectrogram(clip: np.ndarray, rate: int, n_fft: int, name: str = "clip") -> Figure:
+    """Draw the spectrogram of a clip (T,) in decibels, seen through windows of `n_fft` samples."""
+    loud = features.decibels(features.stft_power(clip, n_fft, hop=max(1, n_fft // 8)))
+    title = f"{name}: {1000 * n_fft / rate:.0f} ms windows, {rate / n_fft:.0f} Hz apart"
+    shown = np.maximum(loud, loud.max() - 70)
+    seconds = len(clip) / rate
+    return plot.spectrogram(
+        shown, seconds=seconds, title=title, ylabel="frequency (Hz)", unit="dB", top=rate / 2
+    )
+
+
+def spectrogram_slider(clip: np.ndarray, rate: int, name: str = "clip") -> Any:
+    """Return a widget with the sound and its spectrogram, the length of the window under a slider."""
+    import ipywidgets as w
+
+    lengths = [64, 128, 256, 512, 1024, 2048, 4096]
+    window = w.SelectionSlider(options=lengths, value=512, description="window")
+    image, sound = (
+        w.Image(format="png"),
+        w.Audio(value=plot.wav(clip, rate), format="wav", autoplay=False, loop=False),
+    )
+    image.add_class("mmteach-spectrogram")
+
+    def draw(_: object = None) -> None:
+        image.value = plot.png(draw_spectrogram(clip, rate, window.value, name))
+
+    window.observe(draw, "value")
+    draw()
+    return w.VBox([w.HBox([window, w.HTML("samples")]), image, sound])
 
 
 # Notebook 03

@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mmteach import features
+from mmteach import features, widgets
 
 RATE = 16_000
 SMALL_PATCHES = {"n_atoms": 6, "patch_size": 4, "size": 12, "n_patches": 300}
@@ -415,3 +415,46 @@ def test_a_field_that_never_varies_or_is_always_missing_does_no_harm():
         {"a": [2.0, 2.0], "b": pd.Series([None, None], dtype=object), "c": [np.nan, np.nan]}
     )
     assert np.isfinite(features.StructuredFeatures().fit_transform(constant)).all()
+
+
+# What notebook 02 shows of them
+
+
+def test_an_atom_is_shown_with_nothing_as_grey():
+    shown = features.patch_picture(np.array([0.0, -2.0, 2.0] * 4))
+    assert shown.shape == (2, 2, 3) and shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown[0, 0], [128, 0, 255])
+
+
+@pytest.fixture(scope="module")
+def dictionary():
+    return features.PatchDictionary(**SMALL_PATCHES).fit(pictures())
+
+
+def test_the_drawn_patch_changes_with_its_place(dictionary):
+    first, last = (np.asarray(widgets.draw_patch(pictures()[0], dictionary, place)) for place in (0, 80))
+    assert first.shape == last.shape == (256, 680, 3)
+    assert (first != last).any()
+
+
+def test_moving_a_slider_moves_the_patch(dictionary):
+    widget = widgets.patch_slider(pictures()[0], dictionary)
+    (row, column), image = widget.children[0].children, widget.children[1]
+    seen = [bytes(image.value)]
+    for slider in (row, column):
+        slider.value = slider.max
+        seen.append(bytes(image.value))
+    assert len(set(seen)) == 3
+
+
+def test_a_longer_window_says_how_fine_its_frequencies_are():
+    title = widgets.draw_spectrogram(clips(1)[0], RATE, 1_024, "noise").axes[0].get_title(loc="left")
+    assert title == "noise: 64 ms windows, 16 Hz apart"
+
+
+def test_the_window_slider_redraws_the_spectrogram():
+    widget = widgets.spectrogram_slider(clips(1)[0], RATE)
+    slider, image = widget.children[0].children[0], widget.children[1]
+    before = image.value
+    slider.value = 2_048
+    assert bytes(image.value) != bytes(before) and bytes(image.value).startswith(b"\x89PNG")
