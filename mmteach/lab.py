@@ -26,7 +26,9 @@ from mmteach.doctor import ROOT
 
 FIRST = "notebooks/00_start_here.ipynb"
 READY_SECONDS = 90
-# Nothing is fetched behind the reader's back: no news, no look for updates, no list of extensions.
+# Nothing is fetched behind the reader's back: no news, no look for updates, no list of extensions, and no pop-up
+# that asks whether to.
+PAGE = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
 QUIET = (
     "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
@@ -71,6 +73,15 @@ def command(port: int, root: Path, *extra: str) -> list[str]:
         *("--ServerApp.port_retries=50", f"--LabApp.default_url=/lab/tree/{FIRST}"),
         *(*QUIET, *as_root, *extra),
     ]
+
+
+def settings(folder: Path) -> dict[str, str]:
+    """Write the settings of the page into `folder`; return the environment that has JupyterLab read them too."""
+    file = folder / "labconfig" / "page_config.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(PAGE), encoding="utf-8")
+    earlier = os.environ.get("JUPYTER_CONFIG_PATH")
+    return {"JUPYTER_CONFIG_PATH": os.pathsep.join([str(folder), *([earlier] if earlier else [])])}
 
 
 def has_display() -> bool:
@@ -123,7 +134,7 @@ def private_server(
             f"JUPYTERLAB_{each}_DIR": f"{folder}/{each.lower()}" for each in ("SETTINGS", "WORKSPACES")
         }
         places["IPYTHONDIR"] = f"{folder}/ipython"
-        chosen = {**os.environ, **places, **(env or {})}
+        chosen = {**os.environ, **places, **settings(Path(folder, "page")), **(env or {})}
         line = command(port, root, "--ServerApp.open_browser=False", *extra)
         with open(f"{folder}/log", "wb") as log:
             process = subprocess.Popen(
@@ -185,16 +196,20 @@ def open_lab(port: int, extra: list[str]) -> int:
     from jupyter_core.paths import jupyter_runtime_dir
 
     shown = [] if has_display() else ["--ServerApp.open_browser=False"]
-    process = subprocess.Popen(command(port, ROOT, *shown, *extra), cwd=ROOT)
-    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches JupyterLab too, which asks before it ends
-    try:
-        server = wait_until_ready(process, Path(jupyter_runtime_dir()))
-        print(f"\nNotebook 00 is at {server.address()}\nEnd with Ctrl-C, twice.\n", flush=True)
-    except CannotOpen as error:
-        if process.poll() is None:
-            print(f"mmteach lab: {error}", file=sys.stderr)
-    return process.wait()
+    with tempfile.TemporaryDirectory(prefix="mmteach-lab-") as folder:
+        chosen = {**os.environ, **settings(Path(folder))}
+        process = subprocess.Popen(command(port, ROOT, *shown, *extra), cwd=ROOT, env=chosen)
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # Ctrl-C reaches JupyterLab too, which asks before it ends
+        try:
+            server = wait_until_ready(process, Path(jupyter_runtime_dir()))
+            print(f"\nNotebook 00 is at {server.address()}\nEnd with Ctrl-C, twice.\n", flush=True)
+        except CannotOpen as error:
+            if process.poll() is None:
+                print(f"mmteach lab: {error}", file=sys.stderr)
+        return process.wait()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

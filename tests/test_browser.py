@@ -105,4 +105,5 @@ def test_notebook_01_runs_and_its_explorer_moves(server: lab.Server, page: Any) 
     cell.locator(".widget-dropdown select").first.select_option(index=5)
     changed(page, second)
     assert page.evaluate(ERRORS) == []
+    assert page.locator(".Toastify__toast").count() == 0, "a pop-up asks for something"
     assert page.complaints == []
