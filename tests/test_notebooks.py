@@ -19,8 +19,9 @@ from typing import Any
 import nbformat
 import pytest
 
-from mmteach import check, course, solutions
-from mmteach.course import LARGEST_BYTES, NOTEBOOKS, WIDGET_VIEW
+from mmteach import check, execute, solutions
+from mmteach.course import LARGEST_BYTES, NOTEBOOKS
+from mmteach.execute import WIDGET_VIEW
 
 PATHS = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
 COMPARED = "# NBVAL_CHECK_OUTPUT"
@@ -146,7 +147,7 @@ def test_compared_cells_keep_counts_and_printed_output(path: Path) -> None:
 
 @every_notebook
 def test_stored_claims_all_hold(path: Path) -> None:
-    claims = course.claims_in(read(path))
+    claims = execute.claims_in(read(path))
     assert claims
     assert all(claim.startswith("✓") for claim in claims)
 
@@ -175,7 +176,7 @@ def test_with_every_exercise_solved_all_checks_pass_and_it_runs_to_the_end(path:
         if name := cell.metadata.get("exercise"):
             cell.source = inspect.getsource(getattr(solutions, name))
             names.append(name)
-    ran, outcome = course.execute(path, "smoke", notebook=notebook)
+    ran, outcome = execute.execute(path, "smoke", notebook=notebook)
     assert not outcome.failed, outcome.failed
     printed = "".join(output.text for output in outputs(ran) if output.output_type == "stream")
     for name in names:

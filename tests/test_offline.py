@@ -9,7 +9,7 @@ import nbformat
 import offline_guard
 import pytest
 
-from mmteach import course
+from mmteach import execute
 
 # Reserved for documentation; connecting a datagram socket sends nothing, should the guard ever fail.
 ELSEWHERE = ("192.0.2.1", 9)
@@ -50,7 +50,7 @@ def test_a_kernel_cannot_connect_and_the_attempt_is_recorded(record: Path, tmp_p
     cells = [nbformat.v4.new_code_cell(each) for each in ("import socket", swallowed, CONNECT)]
     path = tmp_path / "connects.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    notebook, outcome = course.execute(path, "smoke")
+    notebook, outcome = execute.execute(path, "smoke")
     assert notebook.cells[1].outputs[0].text == "OutgoingConnection\n"
     assert outcome.failed.startswith("cell 3")
     assert "OutgoingConnection: socket.connect to '192.0.2.1'" in outcome.failed
