@@ -51,7 +51,7 @@ def exercise(judge: Judge) -> Check:
 def judged(name: str, fn: Callable[..., Any]) -> tuple[str, bool]:
     """Return (verdict, passed) for answer `fn` to exercise `name`; whatever `fn` does, this does not raise."""
     if not callable(fn):
-        return f"✗ {name}: give the check the function itself, not a {type(fn).__name__}.", False
+        return f"✗ {name}: give the check the function itself, not something of type {type(fn).__name__}.", False
     watched = _watched(fn) if inspect.isfunction(fn) else fn
     try:
         JUDGES[name](watched)
@@ -120,7 +120,7 @@ def need(answer: Any, kind: type | tuple[type, ...], what: str) -> None:
     if not isinstance(answer, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
         names = " or ".join(each.__name__ for each in kinds)
-        raise Mistake(f"{what} should be a {names}, but is a {type(answer).__name__}.")
+        raise Mistake(f"{what} should be of type {names}, but is of type {type(answer).__name__}.")
 
 
 def need_shape(answer: Any, shape: tuple[int, ...], what: str) -> None:

@@ -240,7 +240,7 @@ def png(fig: Figure, dpi: int = 110) -> bytes:
     full = Image.open(buffer).convert("RGB")
     palette = full.quantize(256, method=Image.Quantize.MEDIANCUT)
     colours = np.array(palette.getpalette()).reshape(-1, 3)
-    colours[colours.sum(axis=1).argmax()] = 255  # the paper stays white
+    colours[colours.min(axis=1) >= 248] = 255  # the paper stays white
     palette.putpalette(colours.ravel().tolist())
     full.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(small, "png", optimize=True)
     return small.getvalue()

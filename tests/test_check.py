@@ -131,11 +131,11 @@ def test_an_operation_that_torch_has_not_is_an_error_and_not_an_empty_stub(judge
 
 def test_something_that_is_no_function_is_refused_in_words(judge, capsys):
     assert judge(6) is solutions.double
-    assert "give the check the function itself, not a int" in capsys.readouterr().out
+    assert "give the check the function itself, not something of type int" in capsys.readouterr().out
 
 
 def test_a_wrong_type_is_named(judge):
-    assert check.judged("double", lambda x: "6")[0] == "✗ double: the answer should be a int, but is a str."
+    assert check.judged("double", lambda x: "6")[0] == "✗ double: the answer should be of type int, but is of type str."
 
 
 def test_a_wrong_shape_is_named_even_where_numpy_would_broadcast():
