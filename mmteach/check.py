@@ -51,7 +51,10 @@ def exercise(judge: Judge) -> Check:
 def judged(name: str, fn: Callable[..., Any]) -> tuple[str, bool]:
     """Return (verdict, passed) for answer `fn` to exercise `name`; whatever `fn` does, this does not raise."""
     if not callable(fn):
-        return f"✗ {name}: give the check the function itself, not something of type {type(fn).__name__}.", False
+        return (
+            f"✗ {name}: give the check the function itself, not something of type {type(fn).__name__}.",
+            False,
+        )
     watched = _watched(fn) if inspect.isfunction(fn) else fn
     try:
         JUDGES[name](watched)

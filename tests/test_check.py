@@ -135,7 +135,10 @@ def test_something_that_is_no_function_is_refused_in_words(judge, capsys):
 
 
 def test_a_wrong_type_is_named(judge):
-    assert check.judged("double", lambda x: "6")[0] == "✗ double: the answer should be of type int, but is of type str."
+    assert (
+        check.judged("double", lambda x: "6")[0]
+        == "✗ double: the answer should be of type int, but is of type str."
+    )
 
 
 def test_a_wrong_shape_is_named_even_where_numpy_would_broadcast():
