@@ -154,6 +154,9 @@ def execute(
     came of it; a failing cell ends the run of the notebook and is told in `Outcome.failed`.
     """
     notebook = notebook or nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":  # else a run that fails would show what an earlier one printed further on
+            cell.outputs, cell.execution_count = [], None
     current, since, began = 0, time.monotonic(), time.monotonic()
 
     def starting(cell: Any, cell_index: int) -> None:

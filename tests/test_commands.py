@@ -69,6 +69,15 @@ def test_run_shows_the_failing_cell_and_exits_non_zero(tiny, tmp_path: Path, cap
     assert "FAILED: 90_tiny" in said
 
 
+def test_after_a_failing_cell_no_earlier_output_is_left(tiny, tmp_path: Path) -> None:
+    path = tiny("1 / 0", "print('late')")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", text="late\n")]
+    ran, outcome = execute.execute(path, "smoke", notebook=notebook)
+    assert outcome.failed
+    assert ran.cells[1].outputs == []
+
+
 def test_run_goes_on_after_a_failing_notebook_but_not_after_a_dead_kernel(
     tiny, tmp_path: Path, capsys
 ) -> None:
