@@ -304,4 +304,68 @@ def spectrogram_slider(clip: np.ndarray, rate: int, name: str = "clip") -> Any:
     return w.VBox([w.HBox([window, w.HTML("samples")]), image, sound])
 
 
+@plot.styled
+def draw_colours(pictures: list[np.ndarray], histograms: list[np.ndarray], most: int = 8) -> Figure:
+    """Draw pictures, and under each the boxes (bins**3,) that it fills most, each bar in the colour of its box."""
+    bins = round(len(histograms[0]) ** (1 / 3))
+    colours = (np.stack(np.unravel_index(np.arange(bins**3), (bins,) * 3), axis=1) + 0.5) / bins
+    fig, axes = plot.canvas(7, 4.2, rows=2, columns=len(pictures), sharey="row", squeeze=False)
+    for (above, below), picture, histogram in zip(axes.T, pictures, histograms, strict=True):
+        largest = np.argsort(-histogram, kind="stable")[:most]
+        above.imshow(picture)
+        above.axis("off")
+        below.bar(range(most), histogram[largest], color=colours[largest], edgecolor=plot.GREY)
+        below.set(xticks=[], xlabel="box of colour")
+    axes[1, 0].set_ylabel("share of pixels")
+    return fig
+
+
+@plot.styled
+def draw_edges(grey: np.ndarray, histogram: np.ndarray) -> Figure:
+    """Draw a picture (H, W) and, cell by cell, its edges (cells, cells, orientations) as strokes along them."""
+    fig, (left, right) = plot.canvas(7, 3.6, columns=2)
+    left.imshow(grey, cmap="gray")
+    right.imshow(grey, cmap="gray", alpha=0.15)
+    cell, turns = len(grey) / len(histogram), histogram.shape[2]
+    for (y, x, turn), strength in np.ndenumerate(histogram / max(histogram.max(), 1e-9)):
+        angle = np.pi * turn / turns + np.pi / 2  # an edge runs across its gradient
+        reach = cell / 2 * np.array([-1, 1])
+        across, down = (x + 0.5) * cell + reach * np.cos(angle), (y + 0.5) * cell + reach * np.sin(angle)
+        right.plot(across - 0.5, down - 0.5, color=plot.BLUE, alpha=min(1.0, 1.5 * strength), linewidth=2)
+    for ax, title in ((left, "brightness"), (right, "edges by cell and direction")):
+        plot.label(ax, title)
+        ax.axis("off")
+    return fig
+
+
+@plot.styled
+def draw_atom_maps(picture: np.ndarray, dictionary: PatchDictionary, most: int = 3) -> Figure:
+    """Draw a picture and where in it its strongest atoms stand, each atom in the corner of its map."""
+    codes = dictionary.codes(picture)
+    fig, axes = plot.canvas(7, 2.4, columns=most + 1)
+    axes[0].imshow(features.shrink(picture, dictionary.size))
+    plot.label(axes[0], "picture")
+    for ax, atom in zip(axes[1:], np.argsort(-codes.max(axis=(0, 1)), kind="stable"), strict=False):
+        ax.imshow(codes[:, :, atom], cmap="cividis")
+        corner = ax.inset_axes((0.7, 0.7, 0.3, 0.3), xticks=[], yticks=[])
+        corner.imshow(features.patch_picture(dictionary.atoms_[atom]))
+        plot.label(ax, f"atom {atom}")
+    for ax in axes:
+        ax.axis("off")
+    return fig
+
+
+@plot.styled
+def draw_bands(tables: dict[str, np.ndarray], seconds: float) -> Figure:
+    """Draw tables (bands, frames) of one clip under each other, titled by their names."""
+    fig, axes = plot.canvas(7, 2.4 * len(tables), rows=len(tables), sharex=True, squeeze=False)
+    for ax, (name, values) in zip(axes[:, 0], tables.items(), strict=True):
+        extent = (0.0, seconds, 0.0, float(len(values)))
+        fig.colorbar(ax.imshow(values, origin="lower", aspect="auto", cmap="magma", extent=extent), ax=ax)
+        ax.grid(visible=False)
+        plot.label(ax, name)
+    axes[-1, 0].set_xlabel("time (s)")
+    return fig
+
+
 # Notebook 03

@@ -458,3 +458,32 @@ def test_the_window_slider_redraws_the_spectrogram():
     before = image.value
     slider.value = 2_048
     assert bytes(image.value) != bytes(before) and bytes(image.value).startswith(b"\x89PNG")
+
+
+def test_bars_of_colour_are_sorted_and_have_the_colour_of_their_box():
+    red = np.full((4, 4, 3), (250, 5, 5), dtype=np.uint8)
+    red[0, 0] = 5
+    fig = widgets.draw_colours([red], [features.colour_histogram(red, 2)])
+    bars = fig.axes[1].patches
+    assert [bar.get_height() for bar in bars][:3] == [15 / 16, 1 / 16, 0]
+    assert bars[0].get_facecolor()[:3] == (0.75, 0.25, 0.25)
+
+
+def test_strokes_run_along_the_edge_and_not_across():
+    upright = np.tile(np.repeat([0.0, 1.0], 4), (8, 1))
+    fig = widgets.draw_edges(upright, features.gradient_histogram(upright, 1, 4))
+    stroke = max(fig.axes[1].lines, key=lambda line: line.get_alpha())
+    assert np.ptp(stroke.get_xdata()) < 1e-9 and np.ptp(stroke.get_ydata()) > 1
+
+
+def test_every_map_names_its_atom(dictionary):
+    titles = [ax.get_title(loc="left") for ax in widgets.draw_atom_maps(pictures()[0], dictionary).axes]
+    strongest = np.argsort(-dictionary.codes(pictures()[0]).max(axis=(0, 1)), kind="stable")[:3]
+    assert titles == ["picture", *(f"atom {atom}" for atom in strongest)]
+
+
+def test_bands_stand_under_each_other_on_one_clock():
+    tables = {"log-mel": np.zeros((40, 9)), "MFCC": np.ones((13, 9))}
+    panels = [ax for ax in widgets.draw_bands(tables, 0.5).axes if ax.get_title(loc="left")]
+    assert [ax.get_title(loc="left") for ax in panels] == list(tables)
+    assert all(ax.get_xlim() == (0, 0.5) for ax in panels)
