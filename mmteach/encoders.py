@@ -1,20 +1,24 @@
-"""Small encoders, one a modality: a picture, a name or a clip of speech becomes a vector and class scores.
+"""Learned encoders of pictures (a small network) and of speech (a dictionary of sounds).
 
 Used by notebooks 02 (learned features) and 03 (fusion); trained from scratch in seconds to minutes on a CPU.
-After the plain recipe of airbench: data on the device as uint8, one-cycle schedule, label smoothing, shifts.
+The network follows the plain recipe of airbench: uint8 data on the device, one cycle, label smoothing,
+shifts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from mmteach.features import log_mel
+from mmteach.features import is_missing, mfcc
+from mmteach.solutions import patch_codes
 from mmteach.train import batches, device, one_cycle, seed_everything
 
 
@@ -53,59 +57,6 @@ def _conv(channels_in: int, channels_out: int) -> nn.Sequential:
     )
 
 
-class SpeechNet(nn.Module):
-    """Three convolutions along time, the mel bands as channels: a clip to a vector, and from there to class
-    scores.
-
-    sound: (B, mels, frames) float -> logits (B, num_classes).
-    """
-
-    def __init__(self, num_classes: int, *, mels: int = 40, width: int = 64) -> None:
-        super().__init__()
-        self.dim = 3 * width
-        self.body = nn.Sequential(
-            _conv1d(mels, width, 2), _conv1d(width, 2 * width, 2), _conv1d(2 * width, 3 * width, 1)
-        )
-        self.dropout = nn.Dropout(0.3)
-        self.head = nn.Linear(self.dim, num_classes)
-
-    def embed(self, sound: torch.Tensor) -> torch.Tensor:
-        """Return one vector a clip, (B, 3 * width): the largest value of each last feature over time."""
-        return self.body(sound).amax(dim=2)
-
-    def forward(self, sound: torch.Tensor) -> torch.Tensor:
-        return self.head(self.dropout(self.embed(sound)))
-
-
-Net = TypeVar("Net", PictureNet, SpeechNet)
-
-
-def _conv1d(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv1d(channels_in, channels_out, 5, stride=stride, padding=2, bias=False),
-        nn.BatchNorm1d(channels_out), nn.ReLU(),
-    )  # fmt: skip
-
-
-def sound_picture(clip: np.ndarray, frames: int = 128) -> np.ndarray:
-    """Return a clip (T,) at 16 kHz as float32 (40, frames): log-mel in steps of 20 ms, silence -1, cut or
-    padded."""
-    loudness = np.clip((log_mel(clip, hop=320) + 30) / 70, -1, 1)[:, :frames]
-    return np.pad(loudness, ((0, 0), (0, frames - loudness.shape[1])), constant_values=-1).astype(np.float32)
-
-
-def mask_sound(sound: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return sound (B, mels, frames) moved in time, some bands and some frames silenced (SpecAugment,
-    1904.08779)."""
-    count, mels, frames = sound.shape
-    moved = torch.roll(sound, int(torch.randint(-6, 7, (1,), generator=generator)), dims=2)
-    at = torch.rand(4, count, 1, 1, generator=generator).to(sound.device)
-    band = torch.arange(mels, device=sound.device)[None, :, None] - at[0] * mels
-    time = torch.arange(frames, device=sound.device)[None, None, :] - at[1] * frames
-    hidden = ((band >= 0) & (band < 8 * at[2])) | ((time >= 0) & (time < 16 * at[3]))
-    return moved.masked_fill(hidden, -1.0)
-
-
 def shrink(images: np.ndarray, size: int = 32) -> torch.Tensor:
     """Return pictures uint8 (N, H, W, 3) averaged down to uint8 (N, 3, size, size), on the training device.
 
@@ -116,7 +67,9 @@ def shrink(images: np.ndarray, size: int = 32) -> torch.Tensor:
             f"need uint8 pictures (N, H, W, 3) with H a multiple of {size}, got {images.dtype} {images.shape}"
         )
     parts = [
-        F.avg_pool2d(torch.from_numpy(part).permute(0, 3, 1, 2).float(), images.shape[1] // size)
+        F.avg_pool2d(
+            torch.from_numpy(np.ascontiguousarray(part)).permute(0, 3, 1, 2).float(), images.shape[1] // size
+        )
         .round()
         .byte()
         for part in np.array_split(images, max(1, len(images) // 1000))
@@ -142,60 +95,43 @@ def augment_ink(ink: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def train_picture_net(
-    images: np.ndarray, labels: np.ndarray, *, steps: int, batch_size: int = 128, lr: float = 4e-3,
-    size: int = 32, seed: int = 0, num_classes: int | None = None, width: int = 32,
+    images: np.ndarray, labels: np.ndarray, *, steps: int, batch_size: int = 128, lr: float = 4e-3, size: int
+    = 32, seed: int = 0, num_classes: int | None = None, width: int = 32, coarse: np.ndarray | None = None,
 ) -> PictureNet:  # fmt: skip
     """Train a PictureNet on uint8 pictures (N, H, W, 3) with int64 labels (N,); return it in eval mode.
 
-    The pictures live on the device as uint8; every batch is shifted, turned, flipped and tinted anew.
-    Raises ValueError when labels and pictures differ in number.
+    AdamW, one cycle, label smoothing 0.1; the pictures live on the device as uint8 and every batch is
+    augmented anew. coarse: int64 (num_classes,), the larger class of each class; their cross-entropy is then
+    added. Raises ValueError when labels and pictures differ in number.
     """
-    seed_everything(seed)
-    net = PictureNet(num_classes or int(np.max(labels)) + 1, size=size, width=width)
-    net = net.to(device(), memory_format=torch.channels_last)
-    return _train(net, shrink(images, size), labels, _seen_anew, steps, batch_size, lr, seed)
-
-
-def train_speech_net(
-    sound: np.ndarray, labels: np.ndarray, *, steps: int, batch_size: int = 128, lr: float = 4e-3,
-    seed: int = 0, num_classes: int | None = None, width: int = 64,
-) -> SpeechNet:  # fmt: skip
-    """Train a SpeechNet on log-mel pictures float32 (N, mels, frames) with int64 labels (N,); return it in
-    eval mode.
-
-    Every batch is shifted and partly masked anew. Raises ValueError when labels and clips differ in number.
-    """
-    seed_everything(seed)
-    net = SpeechNet(num_classes or int(np.max(labels)) + 1, mels=sound.shape[1], width=width).to(device())
-    return _train(
-        net, torch.as_tensor(sound, device=device()), labels, mask_sound, steps, batch_size, lr, seed
-    )
-
-
-def _seen_anew(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return augment_ink(as_ink(pixels), generator)
-
-
-def _train(
-    net: Net, inputs: torch.Tensor, labels: np.ndarray, augment: Callable[..., torch.Tensor],
-    steps: int, batch_size: int, lr: float, seed: int,
-) -> Net:  # fmt: skip
-    """AdamW with a one-cycle schedule and label smoothing 0.1 on batches that `augment` changes."""
-    if len(inputs) != len(labels):
-        raise ValueError(f"{len(inputs)} inputs but {len(labels)} labels")
-    generator = torch.Generator().manual_seed(seed)
-    target = torch.as_tensor(labels, dtype=torch.int64, device=inputs.device)
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} pictures but {len(labels)} labels")
+    generator, where = seed_everything(seed), device()
+    pixels, target = shrink(images, size), torch.as_tensor(labels, dtype=torch.int64, device=where)
+    net = PictureNet(num_classes or int(target.max()) + 1, size=size, width=width).to(where)
+    net = net.to(memory_format=torch.channels_last).train()
+    larger = None if coarse is None else torch.as_tensor(coarse, dtype=torch.int64, device=where)
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
     schedule = one_cycle(optimizer, steps)
-    net.train()
-    for rows in batches(len(inputs), batch_size, steps, generator):
-        rows = rows.to(inputs.device)
-        loss = F.cross_entropy(net(augment(inputs[rows], generator)), target[rows], label_smoothing=0.1)
+    for rows in batches(len(pixels), batch_size, steps, generator):
+        rows = rows.to(where)
+        logits = net(augment_ink(as_ink(pixels[rows]), generator))
+        loss = F.cross_entropy(logits, target[rows], label_smoothing=0.1)
+        if larger is not None:
+            loss = loss + F.nll_loss(coarse_log_probs(logits, larger), larger[target[rows]])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     return net.eval()
+
+
+def coarse_log_probs(logits: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+    """Return log-probabilities of the larger classes, (B, K), from scores (B, C) and each class's larger one
+    (C,)."""
+    members = F.one_hot(coarse).bool().T  # (K, C)
+    log_probs = logits.log_softmax(dim=1)
+    return torch.stack([log_probs[:, each].logsumexp(dim=1) for each in members], dim=1)
 
 
 @torch.no_grad()
@@ -210,15 +146,47 @@ def picture_logits(net: PictureNet, images: np.ndarray) -> np.ndarray:
     return torch.cat([net(as_ink(part)) for part in shrink(images, net.size).split(512)]).cpu().numpy()
 
 
-@torch.no_grad()
-def speech_logits(net: SpeechNet, sound: np.ndarray) -> np.ndarray:
-    """Return the class scores of log-mel pictures (N, mels, frames) as float32 (N, num_classes)."""
-    return torch.cat([net(part.to(device())) for part in torch.from_numpy(sound).split(512)]).cpu().numpy()
+class SoundDictionary(TransformerMixin, BaseEstimator):
+    """Bag of sounds: how near a clip (T,) at 16 kHz comes to each of `words` typical stretches of `width`
+    frames.
 
+    The typical stretches are k-means centres of MFCC windows, 20 ms a frame; the same triangle code as the
+    patch dictionary of pictures (Coates, Lee & Ng 2011) is pooled by its largest value over the clip. A
+    missing clip (None, NaN) becomes a row of NaN.
+    """
 
-@torch.no_grad()
-def embed_speech(net: SpeechNet, sound: np.ndarray) -> np.ndarray:
-    """Return the vectors of log-mel pictures (N, mels, frames) as float32 (N, net.dim)."""
-    return (
-        torch.cat([net.embed(part.to(device())) for part in torch.from_numpy(sound).split(512)]).cpu().numpy()
-    )
+    def __init__(self, words: int = 600, width: int = 12, random_state: int = 0) -> None:
+        self.words = words
+        self.width = width
+        self.random_state = random_state
+
+    def fit(self, X: Iterable[np.ndarray | None], y: object = None) -> SoundDictionary:
+        """Learn the dictionary from clips; `y` is ignored."""
+        stretches = np.concatenate([self._stretches(clip, 4) for clip in X if not is_missing(clip)])
+        self.mean_, self.spread_ = stretches.mean(axis=0), stretches.std(axis=0) + 1e-6
+        kmeans = MiniBatchKMeans(self.words, random_state=self.random_state, n_init=1, max_iter=20)
+        kmeans.set_params(batch_size=4096)
+        self.centres_ = kmeans.fit((stretches - self.mean_) / self.spread_).cluster_centers_
+        return self
+
+    def transform(self, X: Iterable[np.ndarray | None]) -> np.ndarray:
+        """Return float32 (clips, words)."""
+        check_is_fitted(self)
+        return np.stack([self._code(clip) for clip in X])
+
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
+        """Return one name a word of the dictionary."""
+        return np.array([f"sound{i}" for i in range(self.words)], dtype=object)
+
+    def _code(self, clip: np.ndarray | None) -> np.ndarray:
+        if clip is None or is_missing(clip):
+            return np.full(self.words, np.nan, dtype=np.float32)
+        stretches = (self._stretches(clip, 2) - self.mean_) / self.spread_
+        return patch_codes(stretches, self.centres_).max(axis=0).astype(np.float32)
+
+    def _stretches(self, clip: np.ndarray, step: int) -> np.ndarray:
+        """Return windows (W, 13 * width) of the clip's MFCCs, one every `step` frames."""
+        frames = mfcc(np.asarray(clip), hop=320)
+        frames = np.pad(frames, ((0, 0), (0, max(0, self.width - frames.shape[1]))), mode="edge")
+        windows = np.lib.stride_tricks.sliding_window_view(frames, self.width, axis=1)[:, ::step]
+        return windows.transpose(1, 0, 2).reshape(-1, 13 * self.width).astype(np.float32)
