@@ -324,14 +324,16 @@ def test_the_package_imports_without_jupyter() -> None:
 import importlib, sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0].startswith(("IPython", "ipy", "jupyter", "nbformat", "nbclient")):
+        if name.partition(".")[0].startswith(
+            ("IPython", "ipy", "jupyter", "nbformat", "nbclient", "psutil", "soundfile")
+        ):
             raise ImportError(f"{name} is blocked")
 sys.meta_path.insert(0, Blocked())
 for name in sys.argv[1:]:
     importlib.import_module(f"mmteach.{name}")
 """
-    jupyter = {"__init__", "__main__", "course", "execute", "lab"}
-    names = sorted({path.stem for path in Path(doctor.__file__).parent.glob("*.py")} - jupyter)
+    commands = {"__init__", "__main__", "course", "doctor", "execute", "lab"}
+    names = sorted({path.stem for path in Path(doctor.__file__).parent.glob("*.py")} - commands)
     assert "data" in names
     done = subprocess.run(
         [sys.executable, "-c", program, *names], capture_output=True, text=True, check=False
