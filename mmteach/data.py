@@ -100,6 +100,7 @@ class MultimodalDataset:
         table.insert(0, "name", table.pop("name"))
         table.insert(1, "picture", _objects([self.images[row] for row in chosen.index]))
         if voice is not None:
+            _known("voice", voice, self.voices)
             clips = {concept: self._clip_or_none(concept, voice) for concept in table["concept"].unique()}
             table["speech"] = _objects([clips[concept] for concept in table["concept"]])
         return table
@@ -107,7 +108,7 @@ class MultimodalDataset:
     def _clip_or_none(self, concept: str, voice: str) -> NDArray[np.float32] | None:
         try:
             return self.speech(concept, voice)[0]
-        except FileNotFoundError:
+        except KeyError:
             return None
 
 
@@ -140,6 +141,15 @@ def load_emoji(root: str | os.PathLike[str] | None = None) -> MultimodalDataset:
     return MultimodalDataset(concepts, items, images, STYLES, VOICES, ZipClips(folder / "speech"))
 
 
+def load_folder(
+    folder: str | os.PathLike[str], captions: str = "captions.csv", *, size: int = TILE
+) -> MultimodalDataset:
+    """A reader's own pictures, captions and audio: see mmteach.folder.load_folder."""
+    from mmteach import folder as own  # it builds on this module
+
+    return own.load_folder(folder, captions, size=size)
+
+
 def find_emoji(root: str | os.PathLike[str] | None = None) -> Path:
     """Folder of the emoji data set; DataError explains where it was looked for."""
     checkout = Path(__file__).resolve().parents[1] / "data"
@@ -155,14 +165,17 @@ def find_emoji(root: str | os.PathLike[str] | None = None) -> Path:
 def verify(folder: Path) -> None:
     """Compare every file named in SHA256SUMS with its checksum; DataError names all that are wrong."""
     lines = [line.split("  ", 1) for line in (folder / "SHA256SUMS").read_text("utf-8").splitlines()]
+    if any(len(line) != 2 for line in lines) or not lines:
+        raise DataError(f"{folder / 'SHA256SUMS'} is damaged. {_mend(folder)}")
     with ThreadPoolExecutor(2) as pool:
         faults = pool.map(lambda line: _fault(folder / line[1], line[0]), lines)
         problems = [fault for fault in faults if fault]
     if problems:
-        raise DataError(
-            "\n".join(problems)
-            + f"\nTo mend: `git checkout -- {folder}` in a checkout, or rebuild with `python data/build/emoji.py`."
-        )
+        raise DataError("\n".join([*problems, _mend(folder)]))
+
+
+def _mend(folder: Path) -> str:
+    return f"To mend: `git checkout -- {folder}` in a checkout, or rebuild with `python data/build/emoji.py`."
 
 
 def _fault(path: Path, expected: str) -> str:

@@ -15,8 +15,10 @@ try:
     import pandas as pd
     import render
     import speech
+    from audit import audit
     from family import families
     from match import Match, match_style, names_by_code
+    from overview import overview
     from PIL import Image
     from sources import STYLE_PACKAGES, BuildError, fetch_all, read_json
     from tables import assign_splits, concept_table, held_out
@@ -24,7 +26,6 @@ except ModuleNotFoundError as error:
     sys.exit(f'The build needs the Python package {error.name!r}: `python -m pip install -e ".[build]"`.')
 
 DATA = Path(__file__).resolve().parents[1] / "emoji"
-GENERATED = ("concepts.csv", "items.csv", "digests.json")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Parts:
     items: pd.DataFrame
     images: np.ndarray
     clips: dict[str, dict[str, np.ndarray]]
+    matches: list[Match]
 
 
 def matches_of(tarballs: dict[str, Path], codes: dict[str, str]) -> list[Match]:
@@ -76,7 +78,7 @@ def build(cache: Path, with_speech: bool = True) -> Parts:
     images = render_matches(tarballs, matches)
     concepts, items = make_tables(concepts, matches, images)
     print("speaking" if with_speech else "speech left out")
-    return Parts(concepts, items, images, make_clips(concepts) if with_speech else {})
+    return Parts(concepts, items, images, make_clips(concepts) if with_speech else {}, matches)
 
 
 def csv_bytes(table: pd.DataFrame, index: bool) -> bytes:
@@ -113,17 +115,23 @@ def write(parts: Parts, out: Path, method: int) -> None:
         (out / "images" / f"{style}.webp").write_bytes(render.webp(render.to_sheet(tiles), method))
     for voice, clips in parts.clips.items():
         speech.write_zip(out / "speech" / f"{voice}.zip", clips)
-    (out / "digests.json").write_text(json.dumps(digests(parts), indent=1) + "\n")
+    kept = json.loads((out / "digests.json").read_text()) if not parts.clips else {}
+    (out / "digests.json").write_text(json.dumps(kept | digests(parts), indent=1) + "\n")
+    overview(out / "overview.webp", parts.items, parts.images, tuple(STYLE_PACKAGES))
     write_sums(out)
 
 
 def write_sums(out: Path) -> None:
-    """SHA256SUMS over every other file in `out`, in the format of `sha256sum --check`."""
-    files = sorted(
-        p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() and p.name != "SHA256SUMS"
+    """SHA256SUMS over the data in `out`, in the format of `sha256sum --check`; prose may be mended freely."""
+    files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if is_data(path))
+    (out / "SHA256SUMS").write_text(
+        "".join(f"{sha256((out / name).read_bytes())}  {name}\n" for name in files)
     )
-    lines = [f"{sha256((out / name).read_bytes())}  {name}\n" for name in files]
-    (out / "SHA256SUMS").write_text("".join(lines))
+
+
+def is_data(path: Path) -> bool:
+    """Whether a file belongs under SHA256SUMS."""
+    return path.is_file() and path.suffix != ".md" and path.name != "SHA256SUMS"
 
 
 def committed_digests(out: Path) -> dict[str, str]:
@@ -144,7 +152,7 @@ def check(out: Path, rebuilt: dict[str, str]) -> list[str]:
         f"{name}: a rebuild gives something else" for name in rebuilt if rebuilt[name] != stated.get(name)
     ]
     problems += [f"{name}: not what digests.json says" for name in found if found[name] != stated.get(name)]
-    return problems + [f"{name}: not rebuilt" for name in stated if name not in rebuilt] + sum_problems(out)
+    return problems + sum_problems(out)
 
 
 def sum_problems(out: Path) -> list[str]:
@@ -160,19 +168,26 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, help="folder of npm tarballs, kept and used again")
     parser.add_argument("--check", action="store_true", help="rebuild in memory and compare with --out")
     parser.add_argument("--method", type=int, default=6, choices=range(7), help="effort of the WebP coder")
+    parser.add_argument(
+        "--audit", type=Path, metavar="FOLDER", help="write contact sheets and lists to look at"
+    )
     parser.add_argument("--no-speech", action="store_true", help="leave the clips as they are")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; 0 when it went well, 1 when the check found differences, 2 when something is missing."""
+    """Run the command; 0: it went well; 1: the check found differences; 2: something is missing."""
     options = parse(arguments)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            parts = build(options.cache or Path(scratch), with_speech=not options.no_speech)
+            speak = not (options.no_speech or options.audit)
+            parts = build(options.cache or Path(scratch), with_speech=speak)
     except BuildError as error:
         print(f"cannot build: {error}", file=sys.stderr)
         return 2
+    if options.audit:
+        audit(options.audit, parts.concepts, parts.items, parts.images, parts.matches)
+        return 0
     if not options.check:
         write(parts, options.out, options.method)
         return 0
