@@ -90,13 +90,21 @@ def augment_ink(ink: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     cos, sin, shift = zoom * angle.cos(), zoom * angle.sin(), draw[3:5] * 0.15
     turn = torch.stack([flip * cos, -sin, shift[0], flip * sin, cos, shift[1]], -1).view(-1, 2, 3)
     grid = F.affine_grid(turn, list(ink.shape), align_corners=False)
-    tint = 1 + 0.3 * draw[5:8].T[:, :, None, None]
-    return (F.grid_sample(ink, grid, align_corners=False) * tint).clamp(0, 1)
+    mixing = torch.diag_embed(1 + 0.3 * draw[5:8].T) + 0.15 * torch.randn(
+        count, 3, 3, generator=generator
+    ).to(where)
+    moved = F.grid_sample(ink, grid, align_corners=False)
+    return (
+        torch.einsum("bij,bjhw->bihw", mixing, moved)
+        .clamp(0, 1)
+        .contiguous(memory_format=torch.channels_last)
+    )
 
 
 def train_picture_net(
-    images: np.ndarray, labels: np.ndarray, *, steps: int, batch_size: int = 128, lr: float = 4e-3, size: int
-    = 32, seed: int = 0, num_classes: int | None = None, width: int = 32, coarse: np.ndarray | None = None,
+    images: np.ndarray, labels: np.ndarray, *, steps: int, batch_size: int = 128, lr: float = 4e-3,
+    size: int = 32, seed: int = 0, num_classes: int | None = None, width: int = 32,
+    coarse: np.ndarray | None = None,
 ) -> PictureNet:  # fmt: skip
     """Train a PictureNet on uint8 pictures (N, H, W, 3) with int64 labels (N,); return it in eval mode.
 
@@ -135,9 +143,16 @@ def coarse_log_probs(logits: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor
 
 
 @torch.no_grad()
-def embed_pictures(net: PictureNet, images: np.ndarray) -> np.ndarray:
-    """Return the vectors of uint8 pictures (N, H, W, 3) as float32 (N, net.dim)."""
-    return torch.cat([net.embed(as_ink(part)) for part in shrink(images, net.size).split(512)]).cpu().numpy()
+def embed_pictures(net: PictureNet, images: np.ndarray, *, augment: int | None = None) -> np.ndarray:
+    """Return the vectors of uint8 pictures (N, H, W, 3) as float32 (N, net.dim).
+
+    augment: a seed; the pictures are then shifted, turned and tinted first, as in training.
+    """
+    parts, generator = [], torch.Generator().manual_seed(augment or 0)
+    for part in shrink(images, net.size).split(512):
+        ink = as_ink(part) if augment is None else augment_ink(as_ink(part), generator)
+        parts.append(net.embed(ink))
+    return torch.cat(parts).cpu().numpy()
 
 
 @torch.no_grad()

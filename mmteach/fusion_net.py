@@ -187,6 +187,14 @@ def unimodal_loss(unimodal: Tensors, present: Tensors, target: torch.Tensor) -> 
 
 
 @torch.no_grad()
+def mean_as_null(net: FusionNet, inputs: Tensors) -> None:
+    """Set each null token to the mean code of that modality: a fair stand-in where training never hid any."""
+    for name in net.names:
+        codes = [net.encoders[name](part.to(net.null[name].device)) for part in inputs[name].split(1024)]
+        net.null[name].copy_(torch.cat(codes).mean(dim=0))
+
+
+@torch.no_grad()
 def predict_fusion(net: FusionNet, inputs: Tensors, present: Tensors | None = None) -> FusionOutput:
     """Return the scores of all rows, on the CPU, 1,024 rows at a time; the network is left as it was."""
     was_training, where = net.training, next(net.parameters()).device
