@@ -16,7 +16,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from mmteach import features, plot
+from mmteach import features, plot, solutions
 from mmteach.data import MultimodalDataset
 from mmteach.features import PatchDictionary
 
@@ -340,14 +340,14 @@ def draw_edges(grey: np.ndarray, histogram: np.ndarray) -> Figure:
 
 @plot.styled
 def draw_atom_maps(picture: np.ndarray, dictionary: PatchDictionary, most: int = 3) -> Figure:
-    """Draw a picture and where in it its strongest atoms stand, each atom in the corner of its map."""
+    """Draw a picture and where in it the atoms stand that tell its places apart, each beside its map."""
     codes = dictionary.codes(picture)
     fig, axes = plot.canvas(7, 2.4, columns=most + 1)
     axes[0].imshow(features.shrink(picture, dictionary.size))
     plot.label(axes[0], "picture")
-    for ax, atom in zip(axes[1:], np.argsort(-codes.max(axis=(0, 1)), kind="stable"), strict=False):
+    for ax, atom in zip(axes[1:], np.argsort(-codes.std(axis=(0, 1)), kind="stable"), strict=False):
         ax.imshow(codes[:, :, atom], cmap="cividis")
-        corner = ax.inset_axes((0.7, 0.7, 0.3, 0.3), xticks=[], yticks=[])
+        corner = ax.inset_axes((0.74, 0.74, 0.26, 0.26), xticks=[], yticks=[])
         corner.imshow(features.patch_picture(dictionary.atoms_[atom]))
         plot.label(ax, f"atom {atom}")
     for ax in axes:
@@ -369,3 +369,69 @@ def draw_bands(tables: dict[str, np.ndarray], seconds: float) -> Figure:
 
 
 # Notebook 03
+
+
+def fused_at(log_probs: np.ndarray, share: float, present: tuple[bool, bool]) -> np.ndarray:
+    """Return the fused log-probabilities of two modalities (2, N, C): `share` of the weight on the second.
+
+    present: which of the two may be used; the other is left out. With none left all classes are equally likely.
+    """
+    weights = np.array([1 - share, share]) * present
+    return solutions.late_fusion(log_probs, weights if weights.any() else np.array(present, dtype=float))
+
+
+def draw_fusion(
+    log_probs: np.ndarray, target: np.ndarray, row: int, classes: list[str], names: tuple[str, str],
+    share: float, present: tuple[bool, bool] = (True, True),
+) -> Figure:  # fmt: skip
+    """Draw what two modalities and their fusion say of one row, and the accuracy under every weight."""
+    fig, (left, right) = plot.canvas(9.0, 3.6, 1, 2)
+    fused, places = np.exp(fused_at(log_probs, share, present)[row]), np.arange(len(classes))
+    for k, (name, colour) in enumerate(zip(names, (plot.BLUE, plot.ORANGE), strict=True)):
+        shown = np.exp(log_probs[k, row]) if present[k] else np.zeros(len(classes))
+        left.barh(
+            places + (k - 0.5) * 0.3,
+            shown,
+            0.28,
+            color=colour,
+            label=name if present[k] else f"{name} (missing)",
+        )
+    left.plot(fused, places, "D", color=plot.INK, label="fused")
+    left.set_yticks(places, classes)
+    left.invert_yaxis()
+    left.legend(loc="lower right", fontsize=8)
+    said, truth = classes[int(fused.argmax())], classes[int(target[row])]
+    verdict = "right" if said == truth else f"it is {truth}"
+    plot.label(left, f"Fused answer: {said} ({verdict})", "probability")
+    shares = np.linspace(0, 1, 21)
+    scores = [float((fused_at(log_probs, s, present).argmax(1) == target).mean()) for s in shares]
+    right.plot(shares, scores, color=plot.GREEN)
+    now = float((fused_at(log_probs, share, present).argmax(1) == target).mean())
+    right.plot([share], [now], "D", color=plot.INK)
+    plot.label(right, f"{now:.1%} of all rows right at this weight", f"weight of {names[1]}", "accuracy")
+    return fig
+
+
+def fusion_explorer(
+    log_probs: np.ndarray, target: np.ndarray, rows: list[int], labels: list[str], classes: list[str],
+    names: tuple[str, str],
+) -> Any:  # fmt: skip
+    """Return a widget: a slider for the weight, a switch for each modality, and a choice of rows."""
+    import ipywidgets as w
+
+    row = w.Dropdown(options=list(zip(labels, rows, strict=True)), description="thing")
+    share = w.FloatSlider(min=0, max=1, step=0.05, value=0.5, description=f"{names[1]} weight")
+    switches = [w.Checkbox(value=True, description=f"has {name}") for name in names]
+    picture = w.Image(format="png")
+    picture.add_class("mmteach-fusion")
+
+    def draw(_: object = None) -> None:
+        present = (switches[0].value, switches[1].value)
+        picture.value = plot.png(
+            draw_fusion(log_probs, target, row.value, classes, names, share.value, present)
+        )
+
+    for control in (row, share, *switches):
+        control.observe(draw, "value")
+    draw()
+    return w.VBox([w.HBox([row, share]), w.HBox(switches), picture])
