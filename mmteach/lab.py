@@ -151,6 +151,17 @@ def private_server(
             stop(process, server)
 
 
+def wait_for_kernel(client: Any) -> None:
+    """Wait until the kernel of `client` answers; a kernel that is still starting looks dead, so ask again."""
+    until = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            return client.wait_for_ready(timeout=5)
+        except RuntimeError:
+            if time.monotonic() > until:
+                raise
+
+
 def run_in_kernel(server: Server, kernel: str, code: str) -> None:
     """Run `code` in a kernel of `server`; raises CannotOpen when it fails or does not end."""
     from jupyter_client.blocking.client import BlockingKernelClient
@@ -159,7 +170,7 @@ def run_in_kernel(server: Server, kernel: str, code: str) -> None:
     client.load_connection_file()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=READY_SECONDS)
+        wait_for_kernel(client)
         said = client.execute_interactive(code, timeout=READY_SECONDS, output_hook=lambda message: None)[
             "content"
         ]

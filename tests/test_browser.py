@@ -31,6 +31,15 @@ RUN_ALL = """async () => {
     await app.commands.execute('notebook:run-all-cells');
     return panel.content.model.cells.length;
 }"""
+# JupyterLab draws only the cells near the view.
+SHOW_EXPLORER = """async () => {
+    const notebook = window.jupyterapp.shell.currentWidget.content;
+    const shows = cell => cell.model.sharedModel.source.includes('widgets.explorer(');
+    const index = notebook.widgets.findIndex(shows);
+    notebook.activeCellIndex = index;
+    await notebook.scrollToItem(index);
+    return index;
+}"""
 ERRORS = """() => {
     const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells];
     const outputs = cells.flatMap(cell => cell.toJSON().outputs ?? []);
@@ -97,6 +106,7 @@ def changed(page: Any, before: str) -> str:
 def test_notebook_01_runs_and_its_explorer_moves(server: lab.Server, page: Any) -> None:
     page.goto(server.address(f"notebooks/{NOTEBOOK.name}"))
     assert page.evaluate(RUN_ALL) > 0
+    assert page.evaluate(SHOW_EXPLORER) > 0
     page.locator(".mmteach-explorer").first.scroll_into_view_if_needed()
     first = page.evaluate(PICTURE)
     cell = page.locator(".jp-Cell", has=page.locator(".mmteach-explorer")).first
