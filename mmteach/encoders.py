@@ -117,7 +117,7 @@ def train_picture_net(
     generator, where = seed_everything(seed), device()
     pixels, target = shrink(images, size), torch.as_tensor(labels, dtype=torch.int64, device=where)
     net = PictureNet(num_classes or int(target.max()) + 1, size=size, width=width).to(where)
-    net = net.to(memory_format=torch.channels_last).train()
+    net = net.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     larger = None if coarse is None else torch.as_tensor(coarse, dtype=torch.int64, device=where)
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.05)
     schedule = one_cycle(optimizer, steps)
@@ -177,7 +177,9 @@ class SoundDictionary(TransformerMixin, BaseEstimator):
 
     def fit(self, X: Iterable[np.ndarray | None], y: object = None) -> SoundDictionary:
         """Learn the dictionary from clips; `y` is ignored."""
-        stretches = np.concatenate([self._stretches(clip, 4) for clip in X if not is_missing(clip)])
+        stretches = np.concatenate(
+            [self._stretches(clip, 4) for clip in X if clip is not None and not is_missing(clip)]
+        )
         self.mean_, self.spread_ = stretches.mean(axis=0), stretches.std(axis=0) + 1e-6
         kmeans = MiniBatchKMeans(self.words, random_state=self.random_state, n_init=1, max_iter=20)
         kmeans.set_params(batch_size=4096)

@@ -155,7 +155,7 @@ def execute(
     """
     notebook = notebook or nbformat.read(path, as_version=4)
     for cell in notebook.cells:
-        if cell.cell_type == "code":  # else a run that fails would show what an earlier one printed further on
+        if cell.cell_type == "code":  # a run that fails must not show what an earlier one printed
             cell.outputs, cell.execution_count = [], None
     current, since, began = 0, time.monotonic(), time.monotonic()
 

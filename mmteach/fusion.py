@@ -220,7 +220,7 @@ class LateFusion(_Fusion):
         shares."""
         said, present = self.log_probabilities(X), self._present(self._frame(X))
         joined = np.tile(self.prior_, (len(present), 1))
-        for pattern in {tuple(np.flatnonzero(row)) for row in present}:
+        for pattern in {tuple(np.flatnonzero(row).tolist()) for row in present}:
             rows = (present == np.isin(np.arange(present.shape[1]), pattern)).all(axis=1)
             if pattern:
                 joined[rows] = self._join(pattern, said[list(pattern)][:, rows])

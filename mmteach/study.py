@@ -531,7 +531,7 @@ def _write_seed(path: Path, found: dict[str, dict[str, np.ndarray]], seconds: fl
         for name, parts in found.items()
         for part, codes in parts.items()
     }
-    np.savez_compressed(beside, seconds=seconds, **flat)
+    np.savez_compressed(beside, seconds=seconds, **flat)  # type: ignore[arg-type]
     beside.replace(path)
 
 
