@@ -7,7 +7,7 @@ Built in notebook 03. After Arevalo et al. 2017 (arXiv:1702.01992) for gates, Va
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,8 @@ from mmteach.solutions import gated_fusion, low_rank_tensor_fusion, modality_dro
 from mmteach.train import batches, device, one_cycle, seed_everything
 
 Tensors = Mapping[str, torch.Tensor]
+Rule = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Hide = Callable[[torch.Tensor, float, torch.Generator], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,13 @@ class Concat(nn.Module):
 class Gated(nn.Module):
     """A weighted sum of the codes, the weights read from all codes together, one for each feature."""
 
-    def __init__(self, count: int, width: int) -> None:
+    def __init__(self, count: int, width: int, rule: Rule = gated_fusion) -> None:
         super().__init__()
+        self.rule = rule
         self.gate = nn.Linear(count * width, count * width)
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        return gated_fusion(codes, self.gate.weight, self.gate.bias)
+        return self.rule(codes, self.gate.weight, self.gate.bias)
 
 
 class Attention(nn.Module):
@@ -70,8 +73,9 @@ class LowRankTensor(nn.Module):
     """The product of all codes with one another, its weight tensor written as a sum of `rank` outer
     products."""
 
-    def __init__(self, count: int, width: int, rank: int = 8) -> None:
+    def __init__(self, count: int, width: int, rank: int = 8, rule: Rule = low_rank_tensor_fusion) -> None:
         super().__init__()
+        self.rule = rule
         self.factors = nn.Parameter(torch.randn(count, rank, width + 1, width) / (width + 1) ** 0.5)
         with torch.no_grad():
             self.factors[:, :, -1] = (
@@ -82,7 +86,7 @@ class LowRankTensor(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        return self.norm(low_rank_tensor_fusion(codes, self.factors, self.weights) + self.bias)
+        return self.norm(self.rule(codes, self.factors, self.weights) + self.bias)
 
 
 FUSIONS = {"concat": Concat, "gated": Gated, "attention": Attention, "tensor": LowRankTensor}
@@ -98,22 +102,23 @@ def vector_encoder(dim: int, width: int, dropout: float = 0.3) -> nn.Sequential:
 class FusionNet(nn.Module):
     """Encoders by name, a fusion of their codes, a head on top, and a head of its own for each modality.
 
-    encoders: name -> module from that modality's tensor to (B, width). fusion: concat, gated, attention or
-    tensor. Where a modality is missing its learned null token stands in, and its tensor is never looked at.
+    encoders: name -> module from that modality's tensor to (B, width). fusion: concat, gated, attention,
+    tensor, or a module (B, M, width) -> (B, width). Where a modality is missing its learned null token
+    stands in, and its tensor is never looked at.
     """
 
     def __init__(
-        self, encoders: Mapping[str, nn.Module], num_classes: int, *, width: int = 64, fusion: str = "concat",
-        dropout: float = 0.3,
+        self, encoders: Mapping[str, nn.Module], num_classes: int, *, width: int = 64,
+        fusion: str | nn.Module = "concat", dropout: float = 0.3,
     ) -> None:  # fmt: skip
         super().__init__()
-        if fusion not in FUSIONS:
+        if isinstance(fusion, str) and fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
         self.names = sorted(encoders)
         self.encoders = nn.ModuleDict({name: encoders[name] for name in self.names})
         self.null = nn.ParameterDict({name: nn.Parameter(0.02 * torch.randn(width)) for name in self.names})
         self.unimodal = nn.ModuleDict({name: nn.Linear(width, num_classes) for name in self.names})
-        self.fusion = FUSIONS[fusion](len(self.names), width)
+        self.fusion = FUSIONS[fusion](len(self.names), width) if isinstance(fusion, str) else fusion
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_classes))
 
     def forward(self, inputs: Tensors, present: Tensors | None = None) -> FusionOutput:
@@ -150,11 +155,11 @@ class FusionNet(nn.Module):
 def train_fusion(
     net: FusionNet, inputs: Tensors, labels: torch.Tensor, *, steps: int, batch_size: int = 256, lr: float =
     2e-3, seed: int = 0, drop: float = 0.0, unimodal_weight: float = 0.0, weight_decay: float = 0.05,
-    present: Tensors | None = None, smoothing: float = 0.1,
+    present: Tensors | None = None, smoothing: float = 0.1, hide: Hide = modality_dropout,
 ) -> FusionNet:  # fmt: skip
     """Train `net` in place on inputs name -> (N, ...) and labels int64 (N,); return it in eval mode.
 
-    drop: the chance of hiding each modality of a row (modality_dropout). unimodal_weight: how much the
+    drop: the chance of hiding each modality of a row, by the rule `hide`. unimodal_weight: how much the
     losses of the modalities' own heads count beside the fused one. The same seed gives the same batches and
     drops.
     """
@@ -164,7 +169,7 @@ def train_fusion(
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=weight_decay)
     schedule = one_cycle(optimizer, steps)
     for rows in batches(len(labels), batch_size, steps, generator):
-        here = modality_dropout(have[rows], drop, generator) if drop else have[rows]
+        here = hide(have[rows], drop, generator) if drop else have[rows]
         masks = {name: here[:, i].to(where) for i, name in enumerate(net.names)}
         target = labels[rows].to(where)
         out = net({name: inputs[name][rows].to(where) for name in net.names}, masks)

@@ -50,12 +50,11 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     family_draws = _draws(rng, resamples, len(counts))
     seed_draws = _draws(rng, resamples, len(table)) / len(table)
-    drawn = [
-        _mean_over_classes(np.einsum("f,fcs,s->c", families, sums, seeds), families @ counts)
-        for families, seeds in zip(family_draws, seed_draws, strict=True)
-    ]
+    drawn_sums = np.einsum("rcs,rs->rc", np.tensordot(family_draws, sums, axes=1), seed_draws)
+    drawn = _mean_over_classes(drawn_sums, family_draws @ counts)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), _mean_over_classes(sums.sum(0).mean(-1), counts.sum(0)), float(high))
+    mean = _mean_over_classes(sums.sum(0).mean(-1), counts.sum(0))
+    return Interval(float(low), float(mean), float(high))
 
 
 def paired_interval(
@@ -109,7 +108,7 @@ def _draws(rng: np.random.Generator, resamples: int, count: int) -> np.ndarray:
     return rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
 
 
-def _mean_over_classes(sums: np.ndarray, counts: np.ndarray) -> float:
-    """Return the mean over the classes that have rows of the class means, from sums (C,) and counts (C,)."""
+def _mean_over_classes(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the mean over the classes that have rows of the class means, from sums and counts (..., C)."""
     seen = counts > 0
-    return float(np.mean(sums[seen] / counts[seen]))
+    return np.where(seen, sums / np.maximum(counts, 1), 0).sum(axis=-1) / seen.sum(axis=-1)

@@ -51,7 +51,7 @@ def _tile(picture: np.ndarray | None, side: int, ring: bool = False) -> Image.Im
 
 
 def picture_or_none(dataset: MultimodalDataset, concept: str, style: str) -> np.ndarray | None:
-    """Return the picture of a concept in a style, or None where that style never drew it."""
+    """Return the picture of a concept in a style, or None where the set has none."""
     try:
         return dataset.picture(concept, style)
     except KeyError:
@@ -150,7 +150,7 @@ def describe_concept(dataset: MultimodalDataset, concept: str) -> str:
         "keywords": f"{row['keywords_en']} · {row['keywords_zh']}",
         "group, subgroup": f"{row['group']}, {row['subgroup']}",
         "family, split": f"{row['family']}, {row['split']}",
-        "Unicode version": row["unicode_version"],
+        "emoji version": row["unicode_version"],
         "skin tones": "yes" if row["has_skin_tones"] else "no",
         "gender": row["gender"] or "none given",
         "drawn by": ", ".join(drawn),
