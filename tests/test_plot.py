@@ -70,6 +70,14 @@ def test_the_paper_of_a_figure_stays_white_and_its_colours_stay_close(pictures):
     assert np.abs(middle - (200, 30, 40)).max() <= 12, "256 colours: a step that no eye sees"
 
 
+def test_a_flat_area_stays_flat_among_many_colours(pictures):
+    flat = np.full((64, 64, 3), (90, 140, 60), dtype=np.uint8)
+    with Image.open(io.BytesIO(plot.png(plot.picture_grid([flat, *pictures])))) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    middle = pixels[pixels.shape[0] // 2 - 20 : pixels.shape[0] // 2 + 20, 30:70]
+    assert len(np.unique(middle.reshape(-1, 3), axis=0)) == 1, "dithering would strew dots of other colours"
+
+
 def test_figures_do_not_stay_open(pictures):
     before = plt.get_fignums()
     for fig in figures(pictures):
