@@ -26,6 +26,7 @@ from mmteach.train import PROFILES, profile
 NOTEBOOKS = ROOT / "notebooks"
 README = ROOT / "README.md"
 LARGEST_BYTES = 1_500_000
+TIME = re.compile(r"(\*\*Time\*\*:? )[^,;.\n]*?((?: to run)? on two (?:CPU )?cores)")
 
 
 class CannotRun(Exception):
@@ -172,7 +173,7 @@ def publish(paths: list[Path], outcomes: list[Outcome], out: Path, where: dict[s
 
 def with_time(first: str, seconds: float) -> str:
     """Return a notebook's first cell with the measured time after its word **Time**."""
-    return re.sub(r"(\*\*Time\*\*: )[^,;.\n]*?( on two cores)", rf"\g<1>{spoken(seconds)}\g<2>", first)
+    return TIME.sub(rf"\g<1>{spoken(seconds)}\g<2>", first)
 
 
 def with_times(readme: str, times: dict[str, dict[str, Any]]) -> str:
