@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import html
 import inspect
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from mmteach import solutions
+from mmteach.metrics import Interval
 from mmteach.train import profile
 
 
@@ -169,7 +171,8 @@ def claim(text: str, holds: Any, figure: object = "") -> None:
     """
     if not isinstance(holds, (bool, np.bool_)):
         raise TypeError(f"claim needs true or false, got {holds!r}: compare the figure with something")
-    tail = f"  [{figure}]" if str(figure) else ""
+    shown = f"{figure}" if isinstance(figure, Interval) else f"[{figure}]"  # an interval brings its brackets
+    tail = f"  {shown}" if str(figure) else ""
     if profile() == "smoke":
         print(f"· {text}{tail}  (smoke run: not judged)")
         return
@@ -409,6 +412,9 @@ def tf_idf(fn: Callable[..., Any]) -> None:
         "you left out the '1 +' above and below, which pretends one more name with every word.": unit(
             counts * (np.log(n / df) + 1)
         ),
+        "you left out the '1 +' above the line; it stands before n as well as before n_w.": unit(
+            counts * (np.log(n / (1 + df)) + 1)
+        ),
         "you summed the counts; count the names a word stands in, (train_counts > 0).": unit(
             counts * (np.log((1 + n) / (1 + train.sum(axis=0))) + 1)
         ),
@@ -434,7 +440,12 @@ def colour_histogram(fn: Callable[..., Any]) -> None:
     """Judge colour_histogram(picture, bins) -> (bins**3,)."""
     picture = np.random.default_rng(0).integers(10, 250, (7, 9, 3), dtype=np.uint8)
     for bins in (4, 3):
-        answer = fn(picture.copy(), bins)
+        try:
+            answer = fn(picture.copy(), bins)
+        except OverflowError:
+            raise Mistake(
+                "uint8 ends at 255, so 256 does not even fit beside it. Turn the picture into int first."
+            ) from None
         need(answer, np.ndarray, "colour_histogram(picture, bins)")
         levels = picture.reshape(-1, 3).astype(int) * bins // 256
         right = _boxes(levels, bins)
@@ -448,6 +459,9 @@ def colour_histogram(fn: Callable[..., Any]) -> None:
                 levels[:, ::-1], bins
             ),
             "picture * bins overflows: uint8 ends at 255. Turn it into int first.": _boxes(wrapped, bins),
+            "256 // bins leaves a remainder; multiply first, then divide by 256.": _boxes(
+                np.minimum(picture.reshape(-1, 3).astype(int) // (256 // bins), bins - 1), bins
+            ),
             "the boxes follow the range of this picture; they must always divide 0 to 256.": np.histogramdd(
                 pixels, bins
             )[0].ravel()
@@ -487,6 +501,13 @@ def mel_filterbank(fn: Callable[..., Any]) -> None:
         ),
         "the filters reach up to the sample rate; a recording holds frequencies up to half of it.": _triangles(
             700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + rate / 700), n_mels + 2) / 2595) - 1), frequency
+        ),
+        "the columns reach up to the sample rate; column j is j * sample_rate / n_fft, the last one half of it.": (
+            _triangles(corners, 2 * frequency)
+        ),
+        "that is the natural logarithm; mels take the one to base 10, np.log10.": _triangles(
+            700 * (10 ** (np.linspace(0, 2595 * np.log(1 + rate / 2 / 700), n_mels + 2) / 2595) - 1),
+            frequency,
         ),
         "each triangle has area 1; here its height is 1.": right * 2 / width,
         "each row sums to 1; here the height of each triangle is 1.": right
@@ -559,6 +580,22 @@ def patch_codes(fn: Callable[..., Any]) -> None:
         raise Mistake(
             "a patch that equals an atom gives NaN: rounding made its squared distance negative; use np.maximum."
         )
+    patches, atoms = draw.normal(size=(200, 108)), draw.normal(size=(50, 108))
+    if _largest_use(fn, patches, atoms) > 3 * len(patches) * atoms.size:
+        raise Mistake(
+            "right, but slow: all differences at once make a table of patches x atoms x pixels; "
+            "use the product in the hint."
+        )
+
+
+def _largest_use(fn: Callable[..., Any], *args: Any) -> int:
+    """Return the most bytes that `fn(*args)` holds at once."""
+    tracemalloc.start()
+    try:
+        fn(*args)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 # Notebook 03

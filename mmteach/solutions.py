@@ -92,7 +92,7 @@ def mel_filterbank(n_mels, n_fft, sample_rate):
 
 
 def patch_codes(patches, atoms):
-    """Triangle code: how much nearer each of (P, D) patches is to each of (K, D) atoms than to the average atom."""
+    """Triangle code: by how much each of (K, D) atoms is nearer to each of (P, D) patches than they are on average."""
     squares = (patches**2).sum(axis=1)[:, None] - 2 * patches @ atoms.T + (atoms**2).sum(axis=1)
     distance = np.sqrt(np.maximum(squares, 0))
     return np.maximum(0, distance.mean(axis=1, keepdims=True) - distance)

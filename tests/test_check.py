@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from mmteach import check, solutions
+from mmteach.metrics import Interval
 
 HERE = Path(__file__).parent
 NOTEBOOKS = sorted((HERE.parent / "notebooks").glob("*.ipynb"))
@@ -182,6 +183,12 @@ def test_a_claim_that_holds_is_ticked(monkeypatch, capsys, profile):
     monkeypatch.setenv("MMTEACH_PROFILE", profile)
     check.claim("two is even", np.bool_(True), "2")
     assert capsys.readouterr().out == "✓ two is even  [2]\n"
+
+
+def test_an_interval_behind_a_claim_keeps_its_own_brackets_only(monkeypatch, capsys):
+    monkeypatch.setenv("MMTEACH_PROFILE", "cpu")
+    check.claim("it learns", True, Interval(0.1, 0.2, 0.3))
+    assert capsys.readouterr().out == "✓ it learns  0.200 [0.100, 0.300]\n"
 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])

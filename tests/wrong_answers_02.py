@@ -33,6 +33,10 @@ def tf_idf_without_smoothing(counts, train_counts):
         return _unit(counts * (np.log(len(train_counts) / (train_counts > 0).sum(axis=0)) + 1))
 
 
+def tf_idf_half_smoothed(counts, train_counts):
+    return _unit(counts * (np.log(len(train_counts) / (1 + (train_counts > 0).sum(axis=0))) + 1))
+
+
 def tf_idf_of_summed_counts(counts, train_counts):
     return _unit(counts * (np.log((1 + len(train_counts)) / (1 + train_counts.sum(axis=0))) + 1))
 
@@ -78,6 +82,14 @@ def colours_blue_first(picture, bins=4):
 def colours_overflowing(picture, bins=4):
     wrapped = (picture * np.uint8(bins) / 256).astype(int)
     return _boxes(wrapped.reshape(-1, 3), bins) / (picture.size / 3)
+
+
+def colours_of_a_picture_left_as_uint8(picture, bins=4):
+    return _boxes((picture * bins // 256).reshape(-1, 3), bins) / (picture.size / 3)
+
+
+def colours_divided_first(picture, bins=4):
+    return _boxes((picture // (256 // bins)).reshape(-1, 3), bins) / (picture.size / 3)
 
 
 def colours_of_own_range(picture, bins=4):
@@ -163,6 +175,12 @@ def mel_of_the_natural_logarithm(n_mels, n_fft, sample_rate):
     return _bank(700 * (10 ** (np.linspace(0, top, n_mels + 2) / 2595) - 1), n_fft, sample_rate)
 
 
+def mel_with_columns_up_to_the_sample_rate(n_mels, n_fft, sample_rate):
+    corners, frequency = _corners(n_mels, sample_rate / 2), np.linspace(0, sample_rate, n_fft // 2 + 1)
+    low, peak, high = corners[:-2, None], corners[1:-1, None], corners[2:, None]
+    return np.maximum(0, np.minimum((frequency - low) / (peak - low), (high - frequency) / (high - peak)))
+
+
 def _distance(patches, atoms):
     return np.linalg.norm(patches[:, None] - atoms, axis=2)
 
@@ -212,23 +230,31 @@ def codes_with_nan(patches, atoms):
     return np.maximum(0, away.mean(axis=1, keepdims=True) - away)
 
 
+def codes_by_a_table_of_all_differences(patches, atoms):
+    away = _distance(patches, atoms)
+    return np.maximum(0, away.mean(axis=1, keepdims=True) - away)
+
+
 WRONG = {
     "tf_idf": [
         tf_idf_without_length, tf_idf_of_shares, tf_idf_learned_from_the_wrong_rows, tf_idf_without_plus_one,
-        tf_idf_without_smoothing, tf_idf_of_summed_counts, tf_idf_to_base_ten, tf_idf_without_counts,
-        tf_idf_without_rarity, tf_idf_upside_down, tf_idf_nan_for_a_name_of_unknown_words,
+        tf_idf_without_smoothing, tf_idf_half_smoothed, tf_idf_of_summed_counts, tf_idf_to_base_ten,
+        tf_idf_without_counts, tf_idf_without_rarity, tf_idf_upside_down,
+        tf_idf_nan_for_a_name_of_unknown_words,
     ],
     "colour_histogram": [
         colours_as_counts, colours_over_values, colours_blue_first, colours_overflowing, colours_of_own_range,
         colours_of_length_one, colours_channel_by_channel, colours_in_a_cube, colours_by_whole_steps,
+        colours_of_a_picture_left_as_uint8, colours_divided_first,
     ],
     "mel_filterbank": [
         mel_on_its_side, mel_even_in_hertz, mel_up_to_the_sample_rate, mel_of_equal_area, mel_of_equal_sum,
         mel_below_zero, mel_on_whole_columns, mel_with_too_few_corners, mel_with_the_mirror_half,
-        mel_of_the_natural_logarithm,
+        mel_of_the_natural_logarithm, mel_with_columns_up_to_the_sample_rate,
     ],
     "patch_codes": [
         codes_on_their_side, codes_of_squares, codes_flipped, codes_below_zero, codes_averaged_over_patches,
         codes_with_one_mean, codes_of_the_nearest_alone, codes_that_are_distances, codes_with_nan,
+        codes_by_a_table_of_all_differences,
     ],
 }  # fmt: skip
