@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import uniform_filter
 
 from mmteach import features, plot, solutions
 from mmteach.data import MultimodalDataset
@@ -273,10 +274,10 @@ def patch_slider(picture: np.ndarray, dictionary: PatchDictionary) -> Any:
     return w.VBox([w.HBox([row, column]), image])
 
 
-def draw_spectrogram(clip: np.ndarray, rate: int, n_fft: int, name: str = "clip") -> Figure:
+def draw_spectrogram(clip: np.ndarray, rate: int, n_fft: int, title: str = "") -> Figure:
     """Draw the spectrogram of a clip (T,) in decibels, seen through windows of `n_fft` samples."""
     loud = features.decibels(features.stft_power(clip, n_fft, hop=max(1, n_fft // 8)))
-    title = f"{name}: {1000 * n_fft / rate:.0f} ms windows, {rate / n_fft:.0f} Hz apart"
+    title = title or f"{1000 * n_fft / rate:.0f} ms windows, {rate / n_fft:.0f} Hz apart"
     shown = np.maximum(loud, loud.max() - 70)
     seconds = len(clip) / rate
     return plot.spectrogram(
@@ -284,7 +285,7 @@ def draw_spectrogram(clip: np.ndarray, rate: int, n_fft: int, name: str = "clip"
     )
 
 
-def spectrogram_slider(clip: np.ndarray, rate: int, name: str = "clip") -> Any:
+def spectrogram_slider(clip: np.ndarray, rate: int) -> Any:
     """Return a widget with the sound and its spectrogram, the length of the window under a slider."""
     import ipywidgets as w
 
@@ -297,7 +298,7 @@ def spectrogram_slider(clip: np.ndarray, rate: int, name: str = "clip") -> Any:
     image.add_class("mmteach-spectrogram")
 
     def draw(_: object = None) -> None:
-        image.value = plot.png(draw_spectrogram(clip, rate, window.value, name))
+        image.value = plot.png(draw_spectrogram(clip, rate, window.value))
 
     window.observe(draw, "value")
     draw()
@@ -305,7 +306,9 @@ def spectrogram_slider(clip: np.ndarray, rate: int, name: str = "clip") -> Any:
 
 
 @plot.styled
-def draw_colours(pictures: list[np.ndarray], histograms: list[np.ndarray], most: int = 8) -> Figure:
+def draw_colours(
+    pictures: list[np.ndarray], histograms: list[np.ndarray], title: str = "", most: int = 8
+) -> Figure:
     """Draw pictures, and under each the boxes (bins**3,) that it fills most, each bar in the colour of its box."""
     bins = round(len(histograms[0]) ** (1 / 3))
     colours = (np.stack(np.unravel_index(np.arange(bins**3), (bins,) * 3), axis=1) + 0.5) / bins
@@ -316,7 +319,10 @@ def draw_colours(pictures: list[np.ndarray], histograms: list[np.ndarray], most:
         above.axis("off")
         below.bar(range(most), histogram[largest], color=colours[largest], edgecolor=plot.GREY)
         below.set(xticks=[], xlabel="box of colour")
+        below.set_axisbelow(True)
     axes[1, 0].set_ylabel("share of pixels")
+    if title:
+        fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
     return fig
 
 
@@ -338,33 +344,59 @@ def draw_edges(grey: np.ndarray, histogram: np.ndarray) -> Figure:
     return fig
 
 
+def unlike_atoms(codes: np.ndarray, most: int) -> list[int]:
+    """Return `most` atoms that vary most over `codes` (n, n, K), no two bright in the same places.
+
+    Maps are smoothed first, so that an edge and the same edge a pixel further count as alike.
+    """
+    spread = codes.std(axis=(0, 1))
+    smooth = uniform_filter(codes, size=(5, 5, 1)).reshape(-1, codes.shape[2])
+    chosen = list[int]()
+    for atom in np.argsort(-spread, kind="stable"):
+        if spread[atom] == 0 or len(chosen) == most:
+            break
+        if all(np.corrcoef(smooth[:, atom], smooth[:, other])[0, 1] < 0.3 for other in chosen):
+            chosen.append(int(atom))
+    return chosen
+
+
 @plot.styled
-def draw_atom_maps(picture: np.ndarray, dictionary: PatchDictionary, most: int = 3) -> Figure:
-    """Draw a picture and where in it the atoms stand that tell its places apart, each beside its map."""
-    codes = dictionary.codes(picture)
-    fig, axes = plot.canvas(7, 2.4, columns=most + 1)
-    axes[0].imshow(features.shrink(picture, dictionary.size))
-    plot.label(axes[0], "picture")
-    for ax, atom in zip(axes[1:], np.argsort(-codes.std(axis=(0, 1)), kind="stable"), strict=False):
-        ax.imshow(codes[:, :, atom], cmap="cividis")
-        corner = ax.inset_axes((0.74, 0.74, 0.26, 0.26), xticks=[], yticks=[])
-        corner.imshow(features.patch_picture(dictionary.atoms_[atom]))
-        plot.label(ax, f"atom {atom}")
-    for ax in axes:
+def draw_atom_maps(
+    picture: np.ndarray, dictionary: PatchDictionary, title: str = "", most: int = 3
+) -> Figure:
+    """Draw a picture and where in it unlike atoms stand that tell its places apart, each atom above its map."""
+    codes, size = dictionary.codes(picture), dictionary.size
+    low = (dictionary.patch_size - dictionary.stride) / 2  # a code stands where its patch has its middle
+    high = low + len(codes) * dictionary.stride
+    fig, axes = plot.canvas(7, 3.1, rows=2, columns=most + 1, gridspec_kw={"height_ratios": (1, 2.6)})
+    axes[1, 0].imshow(features.shrink(picture, size), extent=(0, size, size, 0))
+    for (above, below), atom in zip(axes.T[1:], unlike_atoms(codes, most), strict=False):
+        above.imshow(features.patch_picture(dictionary.atoms_[atom]))
+        above.set_title(f"atom {atom}", fontsize=11)
+        below.imshow(codes[:, :, atom], cmap="cividis", extent=(low, high, high, low))
+        below.set(xlim=(0, size), ylim=(size, 0))
+    for ax in axes.flat:
         ax.axis("off")
+    if title:
+        fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
     return fig
 
 
 @plot.styled
-def draw_bands(tables: dict[str, np.ndarray], seconds: float) -> Figure:
-    """Draw tables (bands, frames) of one clip under each other, titled by their names."""
-    fig, axes = plot.canvas(7, 2.4 * len(tables), rows=len(tables), sharex=True, squeeze=False)
-    for ax, (name, values) in zip(axes[:, 0], tables.items(), strict=True):
-        extent = (0.0, seconds, 0.0, float(len(values)))
-        fig.colorbar(ax.imshow(values, origin="lower", aspect="auto", cmap="magma", extent=extent), ax=ax)
+def draw_bands(log_mel: np.ndarray, mfcc: np.ndarray, seconds: float) -> Figure:
+    """Draw the log-mel bands (M, frames) of a clip in decibels; below them its MFCCs (C, frames), from number 1."""
+    fig, axes = plot.canvas(7, 5.2, rows=2, sharex=True)
+    panels = (
+        ("log-mel", log_mel, -0.5, "band", "dB"),
+        ("MFCC", mfcc, 0.5, "coefficient", "dB, weighted sum"),
+    )
+    for ax, (name, values, first, ylabel, unit) in zip(axes, panels, strict=True):
+        extent = (0.0, seconds, first, first + len(values))
+        image = ax.imshow(values, origin="lower", aspect="auto", cmap="magma", extent=extent)
+        fig.colorbar(image, ax=ax, label=unit)
         ax.grid(visible=False)
-        plot.label(ax, name)
-    axes[-1, 0].set_xlabel("time (s)")
+        plot.label(ax, name, ylabel=ylabel)
+    axes[-1].set_xlabel("time (s)")
     return fig
 
 

@@ -448,8 +448,8 @@ def test_moving_a_slider_moves_the_patch(dictionary):
 
 
 def test_a_longer_window_says_how_fine_its_frequencies_are():
-    title = widgets.draw_spectrogram(clips(1)[0], RATE, 1_024, "noise").axes[0].get_title(loc="left")
-    assert title == "noise: 64 ms windows, 16 Hz apart"
+    title = widgets.draw_spectrogram(clips(1)[0], RATE, 1_024).axes[0].get_title(loc="left")
+    assert title == "64 ms windows, 16 Hz apart"
 
 
 def test_the_window_slider_redraws_the_spectrogram():
@@ -476,14 +476,29 @@ def test_strokes_run_along_the_edge_and_not_across():
     assert np.ptp(stroke.get_xdata()) < 1e-9 and np.ptp(stroke.get_ydata()) > 1
 
 
-def test_every_map_names_its_atom(dictionary):
-    titles = [ax.get_title(loc="left") for ax in widgets.draw_atom_maps(pictures()[0], dictionary).axes]
-    strongest = np.argsort(-dictionary.codes(pictures()[0]).std(axis=(0, 1)), kind="stable")[:3]
-    assert titles == ["picture", *(f"atom {atom}" for atom in strongest)]
+def test_maps_are_of_atoms_unlike_each_other():
+    draw = np.random.default_rng(0)
+    one, other = draw.normal(size=(2, 5, 5))
+    codes = np.stack([3 * one, 2.9 * one + 0.01 * other, 2 * other, 0 * one], axis=2)
+    assert widgets.unlike_atoms(codes, 3) == [0, 2]
 
 
-def test_bands_stand_under_each_other_on_one_clock():
-    tables = {"log-mel": np.zeros((40, 9)), "MFCC": np.ones((13, 9))}
-    panels = [ax for ax in widgets.draw_bands(tables, 0.5).axes if ax.get_title(loc="left")]
-    assert [ax.get_title(loc="left") for ax in panels] == list(tables)
+def test_every_map_names_its_atom_and_lies_on_the_picture(dictionary):
+    fig = widgets.draw_atom_maps(pictures()[0], dictionary)
+    chosen = widgets.unlike_atoms(dictionary.codes(pictures()[0]), 3)
+    assert [ax.get_title() for ax in fig.axes if ax.get_title()] == [f"atom {atom}" for atom in chosen]
+    maps = [ax for ax in fig.axes[5:] if ax.images]
+    assert len(maps) == len(chosen) >= 1
+    for ax in maps:
+        left, right, bottom, top = ax.images[0].get_extent()
+        assert ax.get_xlim() == (0, dictionary.size)
+        assert left == top == (dictionary.patch_size - dictionary.stride) / 2
+        assert right == bottom == dictionary.size - left
+
+
+def test_bands_stand_under_each_other_on_one_clock_and_the_coefficients_count_from_one():
+    fig = widgets.draw_bands(np.zeros((40, 9)), np.ones((12, 9)), 0.5)
+    panels = [ax for ax in fig.axes if ax.get_title(loc="left")]
+    assert [ax.get_ylabel() for ax in panels] == ["band", "coefficient"]
+    assert [ax.images[0].get_extent()[2:] for ax in panels] == [[-0.5, 39.5], [0.5, 12.5]]
     assert all(ax.get_xlim() == (0, 0.5) for ax in panels)
