@@ -60,7 +60,7 @@ def judge(monkeypatch):
         check.need_close(answer, 6, "the answer")
 
     monkeypatch.setattr(solutions, "double", lambda x: 2 * x, raising=False)
-    monkeypatch.setattr(check, "JUDGES", dict(check.JUDGES))
+    monkeypatch.setattr("mmteach.judging.JUDGES", dict(check.JUDGES))
     return check.exercise(double)
 
 
@@ -117,7 +117,7 @@ def test_an_exception_deeper_down_names_the_line_that_led_there(judge):
 
 
 def test_an_answer_that_the_check_cannot_read_is_not_blamed_on_the_readers_code(monkeypatch):
-    monkeypatch.setattr(check, "JUDGES", {"f": lambda fn: fn().shape})
+    monkeypatch.setattr("mmteach.judging.JUDGES", {"f": lambda fn: fn().shape})
     verdict, passed = check.judged("f", lambda: [1])
     assert not passed
     assert verdict.startswith("✗ f: what your function gives back does not fit. AttributeError")
