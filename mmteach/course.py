@@ -146,13 +146,17 @@ def table(outcomes: list[Outcome], where: dict[str, Any]) -> str:
 def publish(paths: list[Path], outcomes: list[Outcome], out: Path, where: dict[str, Any]) -> None:
     """Write the executed notebooks over the committed ones, and their times into them, the README and the times file.
 
-    Raises CannotRun when a notebook has grown too large to keep.
+    Raises CannotRun when a notebook was edited while it ran, or has grown too large to keep.
     """
     known: dict[str, Any] = (
         json.loads(TIMINGS.read_text(encoding="utf-8"))["notebooks"] if TIMINGS.exists() else {}
     )
     for path, outcome in zip(paths, outcomes, strict=True):
         notebook = nbformat.read(out / f"{path.stem}.ipynb", as_version=4)
+        if sources(notebook) != sources(nbformat.read(path, as_version=4)):
+            raise CannotRun(
+                f"{path.stem} was edited while it ran: run it again, what is written there is kept"
+            )
         notebook.cells[0].source = with_time(notebook.cells[0].source, outcome.seconds)
         text = as_text(notebook)
         if len(text.encode()) > LARGEST_BYTES:
@@ -169,6 +173,11 @@ def publish(paths: list[Path], outcomes: list[Outcome], out: Path, where: dict[s
     record = {"profile": "cpu", "machine": where, "notebooks": known}
     write(TIMINGS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     write(README, with_times(README.read_text(encoding="utf-8"), known))
+
+
+def sources(notebook: nbformat.NotebookNode) -> list[str]:
+    """Return what stands in the cells of `notebook`, outputs apart."""
+    return [cell.source for cell in notebook.cells]
 
 
 def with_time(first: str, seconds: float) -> str:

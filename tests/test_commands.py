@@ -180,6 +180,20 @@ def test_update_writes_notebook_times_and_readme(tiny, tmp_path: Path, monkeypat
     assert re.search(r"Why\? \| \d+ s \| 1 h \|\n\| other \| \| x \|", readme.read_text())
 
 
+def test_update_keeps_what_was_written_into_a_notebook_while_it_ran(
+    tiny, tmp_path: Path, monkeypatch
+) -> None:
+    path = tiny(
+        "import pathlib", "pathlib.Path('90_tiny.ipynb').write_text(pathlib.Path('edited').read_text())"
+    )
+    edited = path.read_text().replace("import pathlib", "import pathlib  # a note")
+    (tmp_path / "edited").write_text(edited)
+    monkeypatch.setattr(course, "TIMINGS", tmp_path / "timings.json")
+    with pytest.raises(course.CannotRun, match="edited while it ran"):
+        course.run([str(path)], name="cpu", out=tmp_path / "out", update=True)
+    assert path.read_text() == edited
+
+
 def test_a_failed_run_updates_nothing(tiny, tmp_path: Path, monkeypatch) -> None:
     path = tiny("1 / 0")
     before = path.read_bytes()
