@@ -83,15 +83,20 @@ def as_ink(pixels: torch.Tensor) -> torch.Tensor:
     return (1 - pixels.float() / 255).contiguous(memory_format=torch.channels_last)
 
 
-def augment_ink(ink: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return ink (B, 3, S, S) shifted, turned, scaled, flipped and tinted, each picture in its own way."""
+def augment_ink(
+    ink: torch.Tensor, generator: torch.Generator, *, move: float = 1.0, tint: float = 1.0
+) -> torch.Tensor:
+    """Return ink (B, 3, S, S) shifted, turned, scaled, flipped and tinted, each picture in its own way.
+
+    `move` scales how far pictures shift, turn and grow, `tint` how far their colours change.
+    """
     count, where = len(ink), ink.device
     draw = torch.rand(8, count, generator=generator).to(where) * 2 - 1  # each in [-1, 1]
-    angle, zoom, flip = draw[0] * 0.25, torch.exp(draw[1] * 0.2), draw[2].sign()
-    cos, sin, shift = zoom * angle.cos(), zoom * angle.sin(), draw[3:5] * 0.15
+    angle, zoom, flip = draw[0] * 0.25 * move, torch.exp(draw[1] * 0.2 * move), draw[2].sign()
+    cos, sin, shift = zoom * angle.cos(), zoom * angle.sin(), draw[3:5] * 0.15 * move
     turn = torch.stack([flip * cos, -sin, shift[0], flip * sin, cos, shift[1]], -1).view(-1, 2, 3)
     grid = F.affine_grid(turn, list(ink.shape), align_corners=False)
-    mixing = torch.diag_embed(1 + 0.3 * draw[5:8].T) + 0.15 * torch.randn(
+    mixing = torch.diag_embed(1 + 0.3 * tint * draw[5:8].T) + 0.15 * tint * torch.randn(
         count, 3, 3, generator=generator
     ).to(where)
     moved = F.grid_sample(ink, grid, align_corners=False)
