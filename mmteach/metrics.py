@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
+from mmteach import solutions
+
 
 class Interval(NamedTuple):
     """A figure with the ends of its interval; `mean` is the figure itself, not the mean of the resamples."""
@@ -135,13 +137,7 @@ def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
     give it beside the distance between two halves of the real ones.
     """
     a, b = _two_sets(real, fake, 2)
-    apart = np.square(a.mean(0) - b.mean(0)).sum()
-    s_a, s_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
-    # tr (S_a S_b)^(1/2) from the eigenvalues of the symmetric root(S_a) S_b root(S_a): no complex square root.
-    values, vectors = np.linalg.eigh(s_a)
-    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ s_b @ root), 0)).sum()
-    return float(apart + np.trace(s_a) + np.trace(s_b) - 2 * cross)
+    return float(solutions.frechet_distance(a, b))
 
 
 def kernel_distance(

@@ -154,3 +154,55 @@ def low_rank_tensor_fusion(codes, factors, weights):
     ones = codes.new_ones(*codes.shape[:2], 1)
     parts = torch.einsum("bmd,mrdh->bmrh", torch.cat([codes, ones], dim=2), factors)
     return torch.einsum("brh,r->bh", parts.prod(dim=1), weights)
+
+
+# Notebook 04
+
+
+def nonsaturating_g_loss(real_logits, fake_logits):
+    """Return the generator's loss -log D(G(z)), averaged over the batch; D is the sigmoid of the logit.
+
+    real_logits, fake_logits: (B,) -> scalar. Source: Goodfellow et al. 2014 (arXiv:1406.2661), section 3.
+    """
+    return torch.nn.functional.softplus(-fake_logits).mean()  # softplus(-x) is -log sigmoid(x), safe for any x
+
+
+def relativistic_loss(real_logits, fake_logits):
+    """Return the loss of a discriminator that must rank each real picture above its fake partner.
+
+    real_logits, fake_logits: (B,) -> scalar. Source: Huang et al. 2024 (arXiv:2501.05441), equation 2.
+    """
+    return torch.nn.functional.softplus(fake_logits - real_logits).mean()
+
+
+def gradient_penalty(logits, x):
+    """Return the mean squared length of d logits / d x: R1 on real pictures, R2 on fakes, without the gamma / 2.
+
+    logits: (B,), each from its own x (B, ...), which requires grad -> scalar that can itself be descended.
+    Source: Mescheder et al. 2018 (arXiv:1801.04406), equation 9.
+    """
+    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+    return slope.square().flatten(1).sum(1).mean()
+
+
+@torch.no_grad()
+def ema_update(averaged, model, decay):
+    """Move every weight of `averaged` a share 1 - decay of the way to that of `model`, in place; copy the buffers."""
+    for old, new in zip(averaged.parameters(), model.parameters(), strict=True):
+        old.lerp_(new, 1 - decay)
+    for old, new in zip(averaged.buffers(), model.buffers(), strict=True):
+        old.copy_(new)
+
+
+def frechet_distance(real, fake):
+    """Return |mu_r - mu_f|^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2)) of features (N, D) and (M, D).
+
+    The root's trace comes from the symmetric root(S_r) S_f root(S_r), which has the same eigenvalues: nothing complex.
+    Source: Heusel et al. 2017 (arXiv:1706.08500), equation 6.
+    """
+    apart = np.square(real.mean(axis=0) - fake.mean(axis=0)).sum()
+    s_r, s_f = (np.atleast_2d(np.cov(rows, rowvar=False)) for rows in (real, fake))
+    values, vectors = np.linalg.eigh(s_r)
+    root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ s_f @ root), 0)).sum()
+    return apart + np.trace(s_r) + np.trace(s_f) - 2 * cross
