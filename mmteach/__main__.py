@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 
 from mmteach import __version__
@@ -44,13 +45,22 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+STUDIES = {"03_fusion": "mmteach.study", "04_gan": "mmteach.study_gan", "05_vqvae": "mmteach.study_vqvae"}
+
+
+def study(argv: list[str]) -> int:
+    """Hand the arguments to the module that holds the study named first; without a name, say which there are."""
+    if not argv or argv[0] not in STUDIES:
+        print(f"usage: python -m mmteach study {{{','.join(STUDIES)}}} [--help]")
+        return 0 if argv in ([], ["-h"], ["--help"]) else 2
+    return importlib.import_module(STUDIES[argv[0]]).main(argv) or 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["study"]:
-        from mmteach import study
-
-        return study.main(argv[1:]) or 0
+        return study(argv[1:])
     options = parser().parse_args(argv)
     if options.command == "doctor":
         from mmteach import doctor
