@@ -17,15 +17,8 @@ from torch import Tensor, nn
 
 from mmteach.data import TRAIN_STYLES, MultimodalDataset, load_emoji
 from mmteach.encoders import PictureNet, as_ink, augment_ink, coarse_log_probs
-from mmteach.train import (
-    Stateful,
-    batches,
-    check_pictures,
-    device,
-    one_cycle,
-    run_steps,
-    seed_everything,
-)
+from mmteach.engine import Stateful, run_steps
+from mmteach.train import batches, check_pictures, device, one_cycle, seed_everything
 from mmteach.weights import Trained, load_weights, pretrained_folder
 
 NAME = "emoji-features-1"
@@ -89,6 +82,12 @@ def to_size(pictures: Tensor) -> Tensor:
     else:
         x = F.interpolate(x, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
     return x.round().byte()
+
+
+def at_32(images: np.ndarray) -> np.ndarray:
+    """Return pictures uint8 (N, S, S, C) as the network sees them, uint8 (N, 32, 32, 3)."""
+    check_pictures(images)
+    return to_size(torch.from_numpy(images)).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def load_pretrained(name: str | None = None, folder: Path | None = None) -> FeatureNet:

@@ -11,6 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmteach.engine import Stateful, run_steps
+from mmteach.solutions import gradient_penalty, nonsaturating_g_loss, relativistic_loss
 from mmteach.train import (
-    Stateful,
     batches,
     check_pictures,
     device,
     ema_update,
-    run_steps,
     seed_everything,
     to_float,
     to_pictures,
@@ -46,11 +47,6 @@ def nonsaturating_loss(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
-def nonsaturating_g_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the generator's loss -log D(G(z)), which keeps its slope where log(1 - D(G(z))) is flat (section 3)."""
-    return F.softplus(-fake).mean()
-
-
 def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Return the discriminator's hinge loss (Lim & Ye 2017): logits beyond the margin of 1 no longer count."""
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
@@ -59,11 +55,6 @@ def hinge_loss(real: Tensor, fake: Tensor) -> Tensor:
 def hinge_g_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Return the generator's side of the hinge loss, minus the mean logit of the fakes."""
     return -fake.mean()
-
-
-def relativistic_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Return the loss of a discriminator that must rank each real picture above its fake partner (Huang 2024)."""
-    return F.softplus(fake - real).mean()
 
 
 def relativistic_g_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -78,17 +69,8 @@ GAMES = {
 }
 
 
-def gradient_penalty(logits: Tensor, x: Tensor) -> Tensor:
-    """Return the mean squared length of d logits / d x: R1 on real pictures, R2 on fakes, without the gamma / 2.
-
-    logits: (B,), each from its own x (B, ...), which requires grad. Source: Mescheder et al. 2018, equation 9.
-    """
-    (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
-    return slope.float().square().flatten(1).sum(1).mean()
-
-
 def diff_augment(
-    x: Tensor, generator: torch.Generator | None = None, *, shift: float = 0.125, colour: float = 1.0
+    x: Tensor, generator: torch.Generator | None = None, *, shift: float = 0.125, colour: float = 0.5
 ) -> Tensor:
     """Return pictures (B, C, H, W) shifted and recoloured, each by its own draw, differentiably.
 
@@ -137,8 +119,8 @@ def grid_of(size: int) -> tuple[int, int]:
 class Generator(nn.Module):
     """Noise (and a class) to a picture: a grid of 4x4 or 7x7, then doubled and convolved until `size`.
 
-    z: (B, z_dim), labels int64 (B,) when num_classes > 0 -> (B, channels, size, size) in [-1, 1]. The last doubling
-    is a PixelShuffle, so that no convolution runs at full size. `norm`: 'pixel', or 'batch' as in DCGAN.
+    z: (B, z_dim), labels int64 (B,) when num_classes > 0 -> (B, channels, size, size) in [-1, 1].
+    `norm`: 'pixel', or 'batch' as in DCGAN.
     """
 
     def __init__(
@@ -153,7 +135,7 @@ class Generator(nn.Module):
         self.noise_norm = PixelNorm()
         self.dense = nn.Linear(z_dim * (2 if num_classes else 1), widths[0] * self.start**2)
         self.blocks = nn.Sequential(
-            *(_up(a, b, norm) for a, b in zip(widths[:-1], widths[1:], strict=True)),
+            *(_up(a, b, norm) for a, b in pairwise(widths)),
             nn.Conv2d(width, 4 * channels, 3, padding=1), nn.PixelShuffle(2), nn.Tanh(),
         )  # fmt: skip
 
@@ -194,7 +176,7 @@ class Discriminator(nn.Module):
         start, downs = grid_of(size)
         widths = [width * 2**i for i in range(downs + 1)]
         layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, width, 3, padding=1)]
-        for a, b in zip(widths[:-1], widths[1:], strict=True):
+        for a, b in pairwise(widths):
             layers += [nn.LeakyReLU(0.2), nn.Conv2d(a, b, 4, stride=2, padding=1)]
         layers += [nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(widths[-1] * start**2, 128), nn.LeakyReLU(0.2)]
         self.features = nn.Sequential(*layers)  # (B, 128), what the last layer sees
@@ -217,10 +199,10 @@ class Discriminator(nn.Module):
 
 @dataclass(frozen=True)
 class Penalty:
-    """Weights of R1 (slope at real pictures) and R2 (at fakes), taken every `every` steps at `every` times the weight."""
+    """Weights of R1 (slope at real pictures) and R2 (at fakes), taken each `every`-th step, `every` times as heavy."""
 
-    r1: float = 1.0
-    r2: float = 1.0
+    r1: float = 0.1
+    r2: float = 0.1
     every: int = 8
 
 
@@ -245,7 +227,8 @@ def sample(generator: Generator, n: int, labels: np.ndarray | None = None, seed:
     labels: int (n,); without them a conditional generator goes through its classes in turn.
     Raises ValueError on labels out of range, or given to a generator without classes.
     """
-    z = torch.randn(n, generator.z_dim, generator=torch.Generator().manual_seed(seed))
+    rng = torch.Generator().manual_seed(seed)
+    z = torch.stack([torch.randn(generator.z_dim, generator=rng) for _ in range(n)])  # picture i, however many
     classes = _classes(generator.num_classes, n, labels)
     where = next(generator.parameters()).device
     parts = [
@@ -303,9 +286,14 @@ def train_gan(
         return table.turn(to_float(data[pick]), None if target is None else target[pick], number)
 
     picks = batches(len(data), batch_size, 10**9 if steps is None else steps, generator)
+    about = {
+        "images": images, "labels": labels, "batch size": batch_size, "seed": seed, "d_loss": d_loss, "g_loss": g_loss,
+        "penalty": penalty, "augment": augment, "lr": lr, "betas": betas, "average decay": average_decay,
+        "slope": slope, "average": average, "generator": networks[0], "discriminator": networks[1],
+    }  # fmt: skip
     history = run_steps(
         step, picks if seconds is None else until(picks, seconds),
-        parts=table.parts(), checkpoint=checkpoint, every=every, progress=progress,
+        parts=table.parts(), about=about, checkpoint=checkpoint, every=every, progress=progress,
     )  # fmt: skip
     return TrainedGan(table.averaged.eval(), table.g.eval(), table.d.eval(), history)
 
@@ -364,9 +352,11 @@ class Table:
         with torch.no_grad():
             on_real = self.judge(real, labels)
         self.d.requires_grad_(False)  # its gradients would be thrown away
-        loss = self.game[1](on_real, self.judge(self.draw(len(real), labels), labels))
-        _descend(loss, self.g_opt)
-        self.d.requires_grad_(True)
+        try:
+            loss = self.game[1](on_real, self.judge(self.draw(len(real), labels), labels))
+            _descend(loss, self.g_opt)
+        finally:
+            self.d.requires_grad_(True)
         return loss.detach()
 
     def draw(self, count: int, labels: Tensor | None) -> Tensor:
