@@ -1,8 +1,8 @@
-"""Intervals for accuracies: percentile bootstrap over families and seeds, paired and macro-averaged.
+"""Intervals for accuracies (bootstrap over families and seeds), and figures for generated pictures, copies included.
 
-Built in notebook 03 (exercise bootstrap_by_family).
+Built in notebooks 03 (exercise bootstrap_by_family) and 04; the distances themselves are in mmteach.distances.
 After Efron & Tibshirani, "An Introduction to the Bootstrap" (1993), and, for resampling whole groups,
-Field & Welsh, "Bootstrapping clustered data", JRSS B 69 (2007).
+Field & Welsh, "Bootstrapping clustered data", JRSS B 69 (2007); for pictures, see each function.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.spatial.distance import cdist
-from sklearn.neighbors import NearestNeighbors
 
-from mmteach import solutions
+from mmteach.distances import frechet_distance as frechet_distance
+from mmteach.distances import kernel_distance as kernel_distance
+from mmteach.distances import neighbours, two_sets
+from mmteach.distances import precision_recall_density_coverage as precision_recall_density_coverage
 
 
 class Interval(NamedTuple):
@@ -118,71 +119,111 @@ def _mean_over_classes(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.where(seen, sums / np.maximum(counts, 1), 0).sum(axis=-1) / seen.sum(axis=-1)
 
 
-def _two_sets(real: ArrayLike, fake: ArrayLike, least: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return both as float64 (N, D), (M, D); raises ValueError when they do not fit together or are too few."""
-    a, b = np.asarray(real, dtype=np.float64), np.asarray(fake, dtype=np.float64)
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"need (N, D) and (M, D), got {a.shape} and {b.shape}")
-    if min(len(a), len(b)) < least:
-        raise ValueError(f"need at least {least} rows of each, got {len(a)} and {len(b)}")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("features must be finite")
-    return a, b
+class Memorisation(NamedTuple):
+    """What `memorisation` found.
 
-
-def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
-    """Return |mu_r - mu_f|^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2)) of features (N, D) and (M, D).
-
-    Source: Heusel et al. 2017 (arXiv:1706.08500), equation 6. Biased upwards by about tr(S) D / (2 N) for few rows:
-    give it beside the distance between two halves of the real ones.
+    ratio: mean distance from a sample to its nearest training picture, over that of held-out real pictures
+    held_out: the same ratio for the held-out pictures: 1, with the interval that chance leaves it
+    flagged: int (F,), samples nearer to one training picture than chance allows, the nearest first
+    sources: int (F,), that training picture for each
+    expected: how many fresh pictures, drawn like the held-out ones, would be flagged among as many samples
     """
-    a, b = _two_sets(real, fake, 2)
-    return float(solutions.frechet_distance(a, b))
+
+    ratio: float
+    held_out: Interval
+    flagged: np.ndarray
+    sources: np.ndarray
+    expected: float
+
+    @property
+    def passed(self) -> bool:
+        """True when samples lie no nearer to the training pictures than held-out ones do, within chance."""
+        return self.ratio >= self.held_out.low
+
+    def __str__(self) -> str:
+        return (
+            f"distance to the training pictures: {self.ratio:.3f} of that of held-out ones, whose own interval is "
+            f"{self.held_out.low:.3f} to {self.held_out.high:.3f}; {len(self.flagged)} flagged as copies, "
+            f"{self.expected:.1f} expected of fresh pictures"
+        )
 
 
-def kernel_distance(
-    real: ArrayLike, fake: ArrayLike, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """Return (value, standard error) of the squared maximum mean discrepancy under the kernel (x.y / D + 1)^3.
+def memorisation(
+    samples: ArrayLike, train: ArrayLike, held_out: ArrayLike, *, groups: ArrayLike | None = None,
+    share: float = 0.01, k: int = 10, seed: int = 0,
+) -> Memorisation:  # fmt: skip
+    """Tell whether a generator repeats its training pictures, against real pictures that it never saw.
 
-    The unbiased estimate, averaged over `subsets` random subsets of at most `subset_size` rows of each set; it may
-    be a little below zero. Source: Bińkowski et al. 2018 (arXiv:1801.01401), section 4.
+    All three are features (N, D), or all three pictures, uint8 (N, S, S, C), compared pixel by pixel: look at both.
+    A model that copies a few pictures passes the mean, so single samples are looked at too. The score of a sample is
+    its distance to the nearest training picture over the mean distance to the k nearest, which asks for less where
+    training pictures are dense (Carlini et al. 2023, arXiv:2301.13188, section 5); flagged are scores under the
+    `share` quantile of the held-out ones, and exact copies always. groups: (H,), the family of each held-out picture,
+    drawn whole for the interval. Raises ValueError on sets that do not fit together or have no more than k rows.
     """
-    a, b = _two_sets(real, fake, 2)
-    size = min(subset_size, len(a), len(b))
-    rng = np.random.default_rng(seed)
-    drawn = [
-        _mmd2(a[rng.choice(len(a), size, replace=False)], b[rng.choice(len(b), size, replace=False)])
-        for _ in range(subsets)
-    ]
-    return float(np.mean(drawn)), float(np.std(drawn, ddof=1) / np.sqrt(subsets)) if subsets > 1 else float(
-        "nan"
+    drawn, seen, fresh = _as_rows(samples), _as_rows(train), _as_rows(held_out)
+    seen, fresh = two_sets(seen, fresh, 2)
+    seen, drawn = two_sets(seen, drawn, 1)
+    if len(seen) <= k or k < 2:
+        raise ValueError(
+            f"need k of at least 2 and more than k training rows, got k={k} and {len(seen)} rows"
+        )
+    far, places = neighbours(drawn, seen, k)
+    usual, _ = neighbours(fresh, seen, k)
+    if usual[:, 0].mean() == 0:
+        raise ValueError("every held-out picture is a training picture: there is nothing to compare with")
+    rank = max(
+        1, int(share * (len(fresh) + 1))
+    )  # a fresh score is under the rank-th of n with chance rank / (n + 1)
+    limit = np.sort(_scores(usual))[rank - 1]
+    scores = _scores(far)
+    flagged = np.flatnonzero((scores < limit) | (far[:, 0] == 0))
+    flagged = flagged[np.argsort(scores[flagged], kind="stable")]
+    typical = bootstrap_interval(usual[:, 0] / usual[:, 0].mean(), groups, seed=seed)
+    ratio = float(far[:, 0].mean() / usual[:, 0].mean())
+    return Memorisation(ratio, typical, flagged, places[flagged, 0], len(drawn) * rank / (len(fresh) + 1))
+
+
+def _scores(far: np.ndarray) -> np.ndarray:
+    """Return (N,): the distance to the nearest over the mean distance to the k nearest, (N, k); 0 for a copy."""
+    return far[:, 0] / np.maximum(far.mean(1), 1e-12)
+
+
+def _as_rows(things: ArrayLike) -> np.ndarray:
+    """Return pictures uint8 (N, S, S, C) as rows (N, S * S * C) in [0, 1]; leave features (N, D) as they are."""
+    found = np.asarray(things)
+    if found.ndim == 4 and found.dtype == np.uint8:
+        return found.reshape(len(found), -1) / 255.0
+    return found
+
+
+def classification_accuracy_score(
+    fake: np.ndarray, fake_labels: np.ndarray, real: np.ndarray, real_labels: np.ndarray, *,
+    groups: ArrayLike | None = None, steps: int = 600, seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Return the accuracy on real pictures of a classifier that learned from generated ones alone, with its interval.
+
+    fake, real: uint8 (N, S, S, C), S in 28, 32, 64; labels int64, one a picture. The classifier is a PictureNet trained
+    from scratch: a linear one on `picture_features` would be quicker, but those features were learned with real labels
+    and would lend the generator what it never drew. Read it beside the same figure with real pictures in place of
+    `fake`. groups: (N,), the family of each real picture, drawn whole for the interval. Raises ValueError on pictures
+    of another shape, labels that differ in number, or a real class that was never generated.
+    Source: Ravuri & Vinyals 2019 (arXiv:1905.10887).
+    """
+    from mmteach.encoders import (  # they bring torch, which intervals do not need
+        picture_logits,
+        train_picture_net,
     )
+    from mmteach.feature_net import at_32
 
-
-def _mmd2(x: np.ndarray, y: np.ndarray) -> float:
-    n, d = x.shape
-    within = [((z @ z.T / d + 1) ** 3) for z in (x, y)]
-    off_diagonal = sum(k.sum() - np.trace(k) for k in within) / (n * (n - 1))
-    return float(off_diagonal - 2 * ((x @ y.T / d + 1) ** 3).mean())
-
-
-def precision_recall_density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> dict[str, float]:
-    """Return precision, recall (Kynkäänniemi et al. 2019, 1904.06991), density and coverage (Naeem et al. 2020, 2002.09797).
-
-    The balls around each point reach its k-th nearest neighbour within its own set.
-    """
-    a, b = _two_sets(real, fake, k + 1)
-    reach_a, reach_b = _reach(a, k), _reach(b, k)
-    apart = cdist(a, b)  # (N, M)
-    in_real, in_fake = apart <= reach_a[:, None], apart <= reach_b[None, :]
-    return {
-        "precision": float(in_real.any(0).mean()),
-        "recall": float(in_fake.any(1).mean()),
-        "density": float(in_real.sum(0).mean() / k),
-        "coverage": float((apart.min(1) <= reach_a).mean()),
-    }
-
-
-def _reach(x: np.ndarray, k: int) -> np.ndarray:
-    return NearestNeighbors(n_neighbors=k + 1).fit(x).kneighbors(x)[0][:, -1]
+    fake_labels, real_labels = np.asarray(fake_labels), np.asarray(real_labels)
+    if len(fake) != len(fake_labels) or len(real) != len(real_labels):
+        raise ValueError(
+            f"{len(fake)} generated and {len(real)} real pictures, but {len(fake_labels)} and {len(real_labels)} labels"
+        )
+    never = sorted({int(each) for each in real_labels} - {int(each) for each in fake_labels})
+    if never:
+        raise ValueError(f"no generated picture of class {never[0]} (of {len(never)} such classes)")
+    net = train_picture_net(at_32(fake), fake_labels, steps=steps, seed=seed)
+    right = picture_logits(net, at_32(real)).argmax(1) == real_labels
+    return bootstrap_interval(right, groups, seed=seed)
