@@ -31,6 +31,7 @@ from mmteach.train import (
     to_float,
     to_pictures,
 )
+from mmteach.weights import load_weights
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (real_logits (B,), fake_logits (B,)) -> scalar
 
@@ -228,7 +229,9 @@ def sample(generator: Generator, n: int, labels: np.ndarray | None = None, seed:
     Raises ValueError on labels out of range, or given to a generator without classes.
     """
     rng = torch.Generator().manual_seed(seed)
-    z = torch.stack([torch.randn(generator.z_dim, generator=rng) for _ in range(n)])  # picture i, however many
+    z = torch.stack(
+        [torch.randn(generator.z_dim, generator=rng) for _ in range(n)]
+    )  # picture i, however many
     classes = _classes(generator.num_classes, n, labels)
     where = next(generator.parameters()).device
     parts = [
@@ -379,3 +382,19 @@ def until(picks: Iterator[Tensor], seconds: float) -> Iterator[Tensor]:
         if time.monotonic() > end:
             return
         yield pick
+
+
+def load_pretrained(name: str | None = None, device: torch.device | str = "cpu") -> TrainedGan:
+    """Return the shipped GAN in eval mode: `sample(n, labels)` draws 32x32 pictures of the eight groups.
+
+    Labels are the places of the groups in alphabetical order. Raises DataError when the weights are missing or damaged.
+    """
+    config, state = load_weights(name or "gan")
+    networks = {
+        "generator": Generator(**config["generator"]),
+        "discriminator": Discriminator(**config["discriminator"]),
+    }
+    both = nn.ModuleDict(networks)
+    both.load_state_dict(state)
+    both.to(device).eval().requires_grad_(False)
+    return TrainedGan(networks["generator"], networks["generator"], networks["discriminator"])

@@ -19,16 +19,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from mmteach.data import TRAIN_STYLES, MultimodalDataset, load_emoji
 from mmteach.doctor import machine
 from mmteach.encoders import shrink
+from mmteach.feature_net import NAME, picture_features
 from mmteach.gan import GAMES, Discriminator, Generator, Penalty, TrainedGan, diff_augment, sample, train_gan
+from mmteach.metrics import (
+    frechet_distance,
+    kernel_distance,
+    memorisation,
+    precision_recall_density_coverage,
+)
+from mmteach.solutions import contact_sheet
 from mmteach.study import RESULTS, _checksum, _write_json
 
 LEARNING_RATES = (2e-4, 1e-3, 3e-3)
 SEEDS = (0, 1, 2)
-STEPS = 1200
+STEPS = 800
 BATCH = 32
 DRAWN = 1000
 
@@ -73,7 +82,7 @@ def arms() -> dict[str, Arm]:
     found = {f"bare {loss} {lr:g}": Arm(loss, lr) for loss, lr in grid}
     found |= {f"cure {loss} {lr:g}": replace(CURE, loss=loss, lr=lr) for loss, lr in grid}
     found["dcgan hinge 0.0002"] = Arm("hinge", 2e-4, dcgan=True)
-    less = {
+    less: dict[str, dict[str, Any]] = {
         "without R1": {"r1": 0.0}, "without R2": {"r2": 0.0}, "without R1 and R2": {"r1": 0.0, "r2": 0.0},
         "without augmentation": {"augment": False},
     }  # fmt: skip
@@ -82,9 +91,14 @@ def arms() -> dict[str, Arm]:
 
 def faces(dataset: MultimodalDataset, split: str) -> np.ndarray:
     """Return the faces of a split in the training styles, uint8 (N, 32, 32, 3); pairs held out are left out."""
+    return small(dataset.images[face_rows(dataset, split)])
+
+
+def face_rows(dataset: MultimodalDataset, split: str) -> np.ndarray:
+    """Return the row numbers of the pictures of faces, of people, cats and monkeys, int (N,)."""
     rows = dataset.rows(split, TRAIN_STYLES, held_out=False)
     subgroup = dataset.concepts.loc[dataset.items["concept"].iloc[rows], "subgroup"].to_numpy()
-    return small(dataset.images[rows[["face" in name for name in subgroup]]])
+    return rows[["face" in name for name in subgroup]]
 
 
 def small(images: np.ndarray, size: int = 32) -> np.ndarray:
@@ -102,7 +116,10 @@ def run_arm(name: str, seed: int, steps: int, folder: Path) -> Path:
         torch.set_num_threads(1)
         began = time.time()
         trained = arms()[name].train(faces(load_emoji(), "train"), seed=seed, steps=steps)
-        drawn = {kind: sample(net, DRAWN, seed=seed) for kind, net in (("ema", trained.generator), ("last", trained.last))}
+        drawn = {
+            kind: sample(net, DRAWN, seed=seed)
+            for kind, net in (("ema", trained.generator), ("last", trained.last))
+        }
         folder.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".tmp.npz")
         np.savez_compressed(beside, seconds=time.time() - began, **drawn)  # type: ignore[arg-type]
@@ -116,17 +133,48 @@ def _key(name: str) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
-def judge(drawn: np.ndarray, real: np.ndarray, features: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
-    """Return the figures of one run: pictures uint8 drawn (M, 32, 32, 3) against the features of the real ones."""
-    fake = picture_features(drawn)
-    copies = memorisation(fake, features, held_out)
-    spread = pairwise(drawn) / pairwise(real)
-    return {
-        "kernel": kernel_distance(features, fake, subset_size=len(features))[0],
-        "frechet": frechet_distance(features, fake),
-        **precision_recall_density_coverage(features, fake),
-        "copies": copies.ratio, "spread": spread,
-    }  # fmt: skip
+@dataclass(frozen=True)
+class Faces:
+    """The real faces that runs are judged against: pictures of the training families, and of families never shown."""
+
+    train: np.ndarray
+    held_out: np.ndarray
+    families: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: MultimodalDataset) -> Faces:
+        """Return the faces of train, and those of val and test with their families."""
+        rows = [face_rows(dataset, split) for split in ("train", "val", "test")]
+        held = np.concatenate(rows[1:])
+        families = dataset.concepts.loc[dataset.items["concept"].iloc[held], "family"].to_numpy()
+        return cls(small(dataset.images[rows[0]]), small(dataset.images[held]), families)
+
+    def judge(self, drawn: np.ndarray) -> dict[str, float]:
+        """Return the figures of drawn pictures, uint8 (M, 32, 32, 3): distances, coverage, copies, spread."""
+        real, fake, fresh = (picture_features(each) for each in (self.train, drawn, self.held_out))
+        copies = memorisation(fake, real, fresh, groups=self.families)
+        return {
+            "kernel": kernel_distance(real, fake, subsets=1, subset_size=len(real) + len(fake))[0],
+            "frechet": frechet_distance(real, fake),
+            **precision_recall_density_coverage(real, fake),
+            "copy_ratio": copies.ratio,
+            "spread": pairwise(drawn) / pairwise(self.train),
+        }
+
+    def floor(self, repeats: int = 10) -> dict[str, float]:
+        """Return the figures of one half of the training faces against the other, a mean over `repeats` halvings."""
+        rng, found = np.random.default_rng(0), []
+        features = picture_features(self.train)
+        for _ in range(repeats):
+            a, b = np.array_split(rng.permutation(features), 2)
+            found.append(
+                {
+                    "kernel": kernel_distance(a, b, subsets=1, subset_size=len(features))[0],
+                    "frechet": frechet_distance(a, b),
+                    **precision_recall_density_coverage(a, b),
+                }
+            )
+        return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 
 def pairwise(pictures: np.ndarray, pairs: int = 2000) -> float:
@@ -136,7 +184,9 @@ def pairwise(pictures: np.ndarray, pairs: int = 2000) -> float:
     return float(np.sqrt(np.square(pictures[a].astype(np.float32) - pictures[b]).mean()))
 
 
-def train_all(names: Sequence[str], seeds: Sequence[int], steps: int, folder: Path, processes: int) -> list[Path]:
+def train_all(
+    names: Sequence[str], seeds: Sequence[int], steps: int, folder: Path, processes: int
+) -> list[Path]:
     """Train every arm with every seed, `processes` at a time; return where each kept its pictures."""
     jobs = [(name, seed, steps, folder) for seed in seeds for name in names]
     context = multiprocessing.get_context("spawn")  # forked copies of torch's thread pools can hang
@@ -147,3 +197,81 @@ def train_all(names: Sequence[str], seeds: Sequence[int], steps: int, folder: Pa
             paths.append(each.result())
             print(f"{number}/{len(jobs)}  {job[0]}, seed {job[1]}", flush=True)
     return paths
+
+
+def summary(names: Sequence[str], seeds: Sequence[int], steps: int, folder: Path) -> dict[str, Any]:
+    """Return the figures of all runs kept under `folder`: arm -> averaged or last weights -> one entry a seed."""
+    real, table = Faces.of(load_emoji()), arms()
+    found: dict[str, Any] = {}
+    for name in names:
+        runs: dict[str, Any] = {"settings": asdict(table[name]), "ema": [], "last": [], "seconds": []}
+        for seed in seeds:
+            with np.load(run_arm(name, seed, steps, folder)) as kept:
+                for kind in ("ema", "last"):
+                    runs[kind].append(real.judge(kept[kind]))
+                runs["seconds"].append(float(kept["seconds"]))
+        found[name] = runs
+    return {"arms": found, "floor": real.floor(), "other_families": real.judge(real.held_out)}
+
+
+def best(figures: dict[str, Any], kind: str, loss: str, figure: str = "kernel", weights: str = "ema") -> str:
+    """Return the name of the arm of `kind` ('bare' or 'cure') and `loss` with the learning rate that does best."""
+    names = [name for name in figures["arms"] if name.startswith(f"{kind} {loss} ")]
+    return min(names, key=lambda name: float(np.mean(values(figures, name, figure, weights))))
+
+
+def values(figures: dict[str, Any], name: str, figure: str, weights: str = "ema") -> np.ndarray:
+    """Return a figure of an arm, one value a seed (S,); weights: 'ema' (averaged) or 'last'."""
+    return np.array([run[figure] for run in figures["arms"][name][weights]])
+
+
+def sheet(names: Sequence[str], steps: int, folder: Path, columns: int = 16) -> np.ndarray:
+    """Return one row of pictures an arm, the first it drew with seed 0 and averaged weights, uint8 (H, W, 3)."""
+    rows = []
+    for name in names:
+        with np.load(run_arm(name, 0, steps, folder)) as kept:
+            rows.append(kept["ema"][:columns])
+    return contact_sheet(np.concatenate(rows), columns)
+
+
+def read(folder: Path = RESULTS) -> dict[str, Any]:
+    """Return the figures of the study. Raises FileNotFoundError, with what to run, when they are not there."""
+    path = folder / "04_gan.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no {path}: run `python -m mmteach study 04_gan` first")
+    return json.loads(path.read_text("utf-8"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study from the command line."""
+    parser = argparse.ArgumentParser(prog="mmteach study 04_gan", description=__doc__)
+    parser.add_argument("name", choices=["04_gan"])
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds (default 3)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON (default data/results)")
+    parser.add_argument("--parts", type=Path, default=Path("runs/study"), help="folder of finished runs")
+    parser.add_argument(
+        "--processes", type=int, default=2, help="runs at a time, one thread each (default 2)"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="two arms and a few steps, to see that everything runs"
+    )
+    chosen = parser.parse_args(argv)
+    steps, folder, names = STEPS, chosen.parts / "04_gan", list(arms())
+    out = chosen.out
+    if chosen.smoke:
+        steps, names, out = 3, names[:2], chosen.parts if out == RESULTS else out
+    began, seeds = time.time(), list(range(chosen.seeds))
+    train_all(names, seeds, steps, folder, chosen.processes)
+    figures = {
+        "study": "04_gan", "seeds": seeds, "feature_network": NAME, "data": _checksum(), "machine": machine(),
+        "recipe": {"steps": steps, "batch": BATCH, "width": WIDTH, "drawn": DRAWN, "gamma": GAMMA, "threads": 1},
+        **summary(names, seeds, steps, folder), "seconds_to_judge": time.time() - began,
+    }  # fmt: skip
+    _write_json(out / "04_gan.json", figures)
+    shown = [name for name in SHOWN if name in names] or names
+    Image.fromarray(sheet(shown, steps, folder)).save(out / "04_gan.webp", quality=80)
+    print(f"wrote {out / '04_gan.json'}")
+    return 0
+
+
+SHOWN = ("dcgan hinge 0.0002", *(f"{kind} {loss} 0.001" for loss in GAMES for kind in ("bare", "cure")))
