@@ -164,7 +164,8 @@ def nonsaturating_g_loss(real_logits, fake_logits):
 
     real_logits, fake_logits: (B,) -> scalar. Source: Goodfellow et al. 2014 (arXiv:1406.2661), section 3.
     """
-    return torch.nn.functional.softplus(-fake_logits).mean()  # softplus(-x) is -log sigmoid(x), safe for any x
+    # softplus(-x) is -log sigmoid(x), but safe for any x.
+    return torch.nn.functional.softplus(-fake_logits).mean()
 
 
 def relativistic_loss(real_logits, fake_logits):
@@ -206,3 +207,47 @@ def frechet_distance(real, fake):
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
     cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ s_f @ root), 0)).sum()
     return apart + np.trace(s_r) + np.trace(s_f) - 2 * cross
+
+
+# Notebook 05
+
+
+def nearest_code(rows, codebook):
+    """Return, for each row, the index of the closest code in Euclidean distance.
+
+    rows: (N, D), codebook: (K, D) -> int64 (N,). Source: van den Oord et al. 2017 (arXiv:1711.00937), equation 1.
+    """
+    # |r - c|^2 = |r|^2 - 2 r.c + |c|^2, and |r|^2 is the same for every code.
+    return (codebook.square().sum(1) - 2 * rows @ codebook.T).argmin(1)
+
+
+def straight_through(z_e, z_q):
+    """Return exactly the value of `z_q`, with the gradient passed on to `z_e` as if nothing had happened.
+
+    z_e, z_q: the same shape -> that shape. Source: Bengio et al. 2013 (arXiv:1308.3432), section 4.
+    """
+    # What is added is exactly zero; the usual z_e + (z_q - z_e).detach() rounds.
+    return z_q.detach() + (z_e - z_e.detach())
+
+
+def commitment_loss(z_e, z_q, beta):
+    """Return beta times the mean squared distance of `z_e` from its code, which moves `z_e` and not the code.
+
+    z_e, z_q: the same shape -> scalar. Source: van den Oord et al. 2017, equation 3, third term.
+    """
+    return beta * (z_e - z_q.detach()).square().mean()
+
+
+def ema_codebook(count, total, used, sums, decay):
+    """Return (count, total), each moved a share 1 - decay of the way to what this batch saw; nothing in place.
+
+    count, used: (K,), rows of each code on average and in this batch; total, sums: (K, D), their sums.
+    Source: van den Oord et al. 2017, appendix A.1.
+    """
+    return decay * count + (1 - decay) * used, decay * total + (1 - decay) * sums
+
+
+def perplexity(counts):
+    """Return exp(entropy) of code counts (K,): how many codes, equally used, would be as hard to guess -> scalar."""
+    p = counts / counts.sum().clamp_min(1)
+    return torch.exp(-torch.xlogy(p, p).sum())
