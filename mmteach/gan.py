@@ -390,11 +390,8 @@ def load_pretrained(name: str | None = None, device: torch.device | str = "cpu")
     Labels are the places of the groups in alphabetical order. Raises DataError when the weights are missing or damaged.
     """
     config, state = load_weights(name or "gan")
-    networks = {
-        "generator": Generator(**config["generator"]),
-        "discriminator": Discriminator(**config["discriminator"]),
-    }
-    both = nn.ModuleDict(networks)
+    generator, discriminator = Generator(**config["generator"]), Discriminator(**config["discriminator"])
+    both = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
     both.load_state_dict(state)
     both.to(device).eval().requires_grad_(False)
-    return TrainedGan(networks["generator"], networks["generator"], networks["discriminator"])
+    return TrainedGan(generator, generator, discriminator)

@@ -23,7 +23,7 @@ from mmteach.weights import Trained
 
 STEPS, BATCH, LR, SIZE = 10_000, 32, 1e-3, 32
 PENALTY = Penalty(r1=0.1, r2=0.1, every=8)
-SHAPE = {"size": SIZE, "channels": 3, "width": 48, "num_classes": 8}
+SHAPE: dict[str, Any] = {"size": SIZE, "channels": 3, "width": 48, "num_classes": 8}
 Z_DIM = 128
 
 
@@ -43,8 +43,8 @@ def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None
     fresh = dataset.rows("test", TRAIN_STYLES)
     facts = {
         "title": "GAN: 32x32 pictures of eight groups of things",
-        "about": "A generator that draws a picture from 128 random numbers and the number of a group, with the averaged "
-        "weights that samples come from, and the discriminator that it was trained against.",
+        "about": "A generator that draws a picture from 128 random numbers and the number of a group, with averaged "
+        "weights, and the discriminator that it was trained against.",
         "recipe": {
             "training pictures": f"{len(rows)} of the split train, styles {', '.join(TRAIN_STYLES)}, averaged to 32x32",
             "left out": "OpenMoji, held-out pairs, val and test",
@@ -69,7 +69,7 @@ def _labels(dataset: Any, rows: np.ndarray, groups: list[str]) -> np.ndarray:
 def _figures(
     generator: Generator, images: np.ndarray, labels: np.ndarray, fresh: np.ndarray
 ) -> dict[str, float]:
-    """Return distances of 2,000 samples, classes as often as in training, to as many training pictures, with the floor."""
+    """Return how 2,000 samples, classes as often as in training, compare with 2,000 training pictures."""
     rng = np.random.default_rng(0)
     one, other = np.array_split(rng.permutation(len(images))[:4000], 2)
     drawn = picture_features(sample(generator, len(one), labels[other], seed=1))
