@@ -48,22 +48,20 @@ def kernel_distance(
     default it takes all rows, and the standard error is the jackknife's, leaving out each row of either set in turn;
     that is never too small on average (Efron & Stein 1981), and up to 1.4 times too large when the sets are alike.
     With `subsets` above 1, value and error are mean and spread / sqrt(subsets) over random subsets of at most
-    `subset_size` rows, as the kernel inception distance is published; these overlap, so that error is too small for small sets.
-    Raises ValueError on sets that do not fit together, are too small, or are not finite.
+    `subset_size` rows, as the kernel inception distance is published; these overlap, so that for small sets that
+    error is too small. Raises ValueError on sets that do not fit together, are too small, or are not finite.
     Source: Bińkowski et al. 2018, section 4 and equation 4; Gretton et al. 2012 (JMLR 13), lemma 6.
     """
     a, b = two_sets(real, fake, 3)
     if subsets < 1 or (subset_size is not None and subset_size < 3):
         raise ValueError(f"need at least one subset of at least 3 rows, got {subsets} of {subset_size}")
-    if subsets == 1 and subset_size is None:
-        return _discrepancy(a, b)
     size, rng = min(len(a), len(b), subset_size or len(a)), np.random.default_rng(seed)
+    if size == len(a) == len(b) or (subsets == 1 and subset_size is None):
+        return _discrepancy(a, b)
     drawn = [
         _discrepancy(*(x[rng.choice(len(x), size, replace=False)] for x in (a, b))) for _ in range(subsets)
     ]
-    if subsets == 1 or size == len(a) == len(
-        b
-    ):  # one subset, or the same one again and again: no spread to read
+    if subsets == 1:  # no spread to read
         return drawn[0]
     values = [value for value, _ in drawn]
     return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(subsets))
@@ -162,7 +160,7 @@ def neighbours(points: np.ndarray, among: np.ndarray, k: int) -> tuple[np.ndarra
     then taken exactly: the product alone would give a copy a distance of 1e-6 and not 0.
     """
     distances, places = np.empty((len(points), k)), np.empty((len(points), k), dtype=np.intp)
-    for part in chunks(len(points), len(among)):
+    for part in chunks(len(points), max(len(among), k * among.shape[1])):
         found = np.argpartition(squared_distances(points[part], among), k - 1, axis=1)[:, :k]
         exact = np.sqrt(np.square(points[part][:, None] - among[found]).sum(2))
         order = np.argsort(exact, axis=1, kind="stable")

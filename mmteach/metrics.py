@@ -124,9 +124,9 @@ class Memorisation(NamedTuple):
 
     ratio: mean distance from a sample to its nearest training picture, over that of held-out real pictures
     held_out: the same ratio for the held-out pictures: 1, with the interval that chance leaves it
-    flagged: int (F,), samples nearer to one training picture than chance allows, the nearest first
+    flagged: int (F,), samples far nearer to one training picture than held-out ones ever come, the nearest first
     sources: int (F,), that training picture for each
-    expected: how many fresh pictures, drawn like the held-out ones, would be flagged among as many samples
+    expected: how many would be flagged of as many held-out pictures; 0 unless these hold copies themselves
     """
 
     ratio: float
@@ -144,7 +144,7 @@ class Memorisation(NamedTuple):
         return (
             f"distance to the training pictures: {self.ratio:.3f} of that of held-out ones, whose own interval is "
             f"{self.held_out.low:.3f} to {self.held_out.high:.3f}; {len(self.flagged)} flagged as copies, "
-            f"{self.expected:.1f} expected of fresh pictures"
+            f"{self.expected:.1f} of as many held-out ones"
         )
 
 
@@ -157,7 +157,7 @@ def memorisation(
     All three are features (N, D), or all three pictures, uint8 (N, S, S, C), compared pixel by pixel: look at both.
     A model that copies a few pictures passes the mean, so single samples are looked at too. The score of a sample is
     its distance to the nearest training picture over the mean distance to the k nearest, which asks for less where
-    training pictures are dense (Carlini et al. 2023, arXiv:2301.13188, section 5); flagged are scores under the
+    training pictures are dense (Carlini et al. 2023, arXiv:2301.13188, section 5); flagged are scores under half the
     `share` quantile of the held-out ones, and exact copies always. groups: (H,), the family of each held-out picture,
     drawn whole for the interval. Raises ValueError on sets that do not fit together or have no more than k rows.
     """
@@ -172,16 +172,14 @@ def memorisation(
     usual, _ = neighbours(fresh, seen, k)
     if usual[:, 0].mean() == 0:
         raise ValueError("every held-out picture is a training picture: there is nothing to compare with")
-    rank = max(
-        1, int(share * (len(fresh) + 1))
-    )  # a fresh score is under the rank-th of n with chance rank / (n + 1)
-    limit = np.sort(_scores(usual))[rank - 1]
+    limit = np.quantile(_scores(usual), share) / 2
     scores = _scores(far)
     flagged = np.flatnonzero((scores < limit) | (far[:, 0] == 0))
     flagged = flagged[np.argsort(scores[flagged], kind="stable")]
     typical = bootstrap_interval(usual[:, 0] / usual[:, 0].mean(), groups, seed=seed)
     ratio = float(far[:, 0].mean() / usual[:, 0].mean())
-    return Memorisation(ratio, typical, flagged, places[flagged, 0], len(drawn) * rank / (len(fresh) + 1))
+    expected = float((_scores(usual) < limit).mean() * len(drawn))
+    return Memorisation(ratio, typical, flagged, places[flagged, 0], expected)
 
 
 def _scores(far: np.ndarray) -> np.ndarray:
