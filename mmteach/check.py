@@ -1,7 +1,8 @@
 """Exercise checks that answer at once, and claims that a full run must keep.
 
 Used by every notebook: `fn = check.<name>(fn)` judges a reader's function and returns the one to go on with.
-How a verdict comes about is in `judging`; the checks themselves are in `judge_data`, `judge_features`, `judge_fusion`.
+How a verdict comes about is in `judging`; the checks themselves are in `judge_data`, `judge_features`, `judge_fusion`,
+`judge_gan`.
 """
 
 from mmteach.judge_data import (
@@ -20,6 +21,13 @@ from mmteach.judge_fusion import (
     late_fusion,
     low_rank_tensor_fusion,
     modality_dropout,
+)
+from mmteach.judge_gan import (
+    ema_update,
+    frechet_distance,
+    gradient_penalty,
+    nonsaturating_g_loss,
+    relativistic_loss,
 )
 from mmteach.judging import (
     JUDGES,
@@ -48,9 +56,12 @@ __all__ = [
     "contact_sheet",
     "deal_folds",
     "duplicates",
+    "ema_update",
     "exercise",
+    "frechet_distance",
     "gap",
     "gated_fusion",
+    "gradient_penalty",
     "grey",
     "judged",
     "late_fusion",
@@ -62,7 +73,9 @@ __all__ = [
     "need",
     "need_close",
     "need_shape",
+    "nonsaturating_g_loss",
     "patch_codes",
+    "relativistic_loss",
     "solution",
     "tf_idf",
 ]
