@@ -1,4 +1,4 @@
-"""The commands of the course: `python -m mmteach lab · doctor · run · study`."""
+"""The commands of the course: `python -m mmteach lab · doctor · run · study · pretrain`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ examples:
   python -m mmteach run --profile smoke       does every notebook run? (a minute or two)
   python -m mmteach run 03 --profile cpu      notebook 03 as it was published, into runs/cpu
   python -m mmteach study --help              the studies over several seeds
+  python -m mmteach pretrain features         train shipped weights again, with their card
 
 MMTEACH_PROFILE (smoke, cpu or gpu) chooses sizes and steps; unset, the machine decides.
 MMTEACH_DATA names the data folder when mmteach is used outside its checkout.
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     course.add_arguments(run)
     commands.add_parser("study", help="run a study over several seeds (study --help)", add_help=False)
+    commands.add_parser("pretrain", help="train the shipped weights again (pretrain --help)", add_help=False)
     return top
 
 
@@ -61,6 +63,10 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["study"]:
         return study(argv[1:])
+    if argv[:1] == ["pretrain"]:
+        from mmteach import pretrain
+
+        return pretrain.main(argv[1:])
     options = parser().parse_args(argv)
     if options.command == "doctor":
         from mmteach import doctor

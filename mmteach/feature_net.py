@@ -167,7 +167,9 @@ def train_feature_net(
         return {name: loss.detach() for name, loss in losses.items()}
 
     parts: dict[str, Stateful] = {"net": net.train(), "optimizer": optimizer, "schedule": schedule}
-    run_steps(step, batches(len(pixels), BATCH, steps, generator), parts=parts, checkpoint=checkpoint)
+    about = {"steps": steps, "seed": seed, "images": images, **labels}
+    picks = batches(len(pixels), BATCH, steps, generator)
+    run_steps(step, picks, parts=parts, about=about, checkpoint=checkpoint)
     return net.eval()
 
 
