@@ -121,7 +121,8 @@ class Generator(nn.Module):
     """Noise (and a class) to a picture: a grid of 4x4 or 7x7, then doubled and convolved until `size`.
 
     z: (B, z_dim), labels int64 (B,) when num_classes > 0 -> (B, channels, size, size) in [-1, 1].
-    `norm`: 'pixel', or 'batch' as in DCGAN.
+    `norm`: 'pixel', or 'batch' as in DCGAN. `psi` under 1 draws nearer to the middle: truncation (Brock et al. 2019,
+    arXiv:1809.11096).
     """
 
     def __init__(
@@ -140,8 +141,8 @@ class Generator(nn.Module):
             nn.Conv2d(width, 4 * channels, 3, padding=1), nn.PixelShuffle(2), nn.Tanh(),
         )  # fmt: skip
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        z = self.noise_norm(z)
+    def forward(self, z: Tensor, labels: Tensor | None = None, psi: float = 1.0) -> Tensor:
+        z = psi * self.noise_norm(z)
         if self.label is not None:
             if labels is None:
                 raise ValueError("this generator was trained with classes: give labels")
@@ -209,37 +210,48 @@ class Penalty:
 
 @dataclass
 class TrainedGan:
-    """What `train_gan` returns: generators with averaged and with last weights, the discriminator, noted losses."""
+    """What `train_gan` returns: generators with averaged and with last weights, the discriminator, noted losses.
+
+    `classes` names the classes of the shipped GAN, by label.
+    """
 
     generator: Generator
     last: Generator
     discriminator: Discriminator
     history: list[dict[str, float]] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
 
-    def sample(self, n: int, labels: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+    def sample(self, n: int, labels: np.ndarray | None = None, seed: int = 0, psi: float = 1.0) -> np.ndarray:
         """Return n pictures uint8 (n, H, W, C); the same seed and labels give the same pictures."""
-        return sample(self.generator, n, labels, seed)
+        return sample(self.generator, n, labels, seed, psi)
+
+
+def sample(
+    generator: Generator, n: int, labels: np.ndarray | None = None, seed: int = 0, psi: float = 1.0
+) -> np.ndarray:
+    """Return n pictures uint8 (n, H, W, C) of `generator`, from noise drawn with `seed`; the rest as in `draw`."""
+    return draw(generator, noise(n, generator.z_dim, seed), labels, psi)
+
+
+def noise(n: int, z_dim: int, seed: int = 0) -> Tensor:
+    """Return normal noise (n, z_dim) on the CPU; row i depends on the seed alone, however many rows are drawn."""
+    rng = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randn(z_dim, generator=rng) for _ in range(n)])
 
 
 @torch.no_grad()
-def sample(generator: Generator, n: int, labels: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
-    """Return n pictures uint8 (n, H, W, C) of `generator`, from noise drawn with `seed`.
+def draw(generator: Generator, z: Tensor, labels: np.ndarray | None = None, psi: float = 1.0) -> np.ndarray:
+    """Return the pictures uint8 (n, H, W, C) that `generator` makes of noise z (n, z_dim).
 
-    labels: int (n,); without them a conditional generator goes through its classes in turn.
+    labels: int (n,); without them a conditional generator goes through its classes in turn. psi: see Generator.
     Raises ValueError on labels out of range, or given to a generator without classes.
     """
-    rng = torch.Generator().manual_seed(seed)
-    z = torch.stack(
-        [torch.randn(generator.z_dim, generator=rng) for _ in range(n)]
-    )  # picture i, however many
-    classes = _classes(generator.num_classes, n, labels)
+    classes = _classes(generator.num_classes, len(z), labels)
     where = next(generator.parameters()).device
-    parts = [
-        to_pictures(
-            generator(z[i : i + 256].to(where), None if classes is None else classes[i : i + 256].to(where))
-        )
-        for i in range(0, n, 256)
-    ]
+    parts = []
+    for i in range(0, len(z), 256):
+        some = None if classes is None else classes[i : i + 256].to(where)
+        parts.append(to_pictures(generator(z[i : i + 256].to(where), some, psi)))
     return np.concatenate(parts)
 
 
@@ -387,11 +399,11 @@ def until(picks: Iterator[Tensor], seconds: float) -> Iterator[Tensor]:
 def load_pretrained(name: str | None = None, device: torch.device | str = "cpu") -> TrainedGan:
     """Return the shipped GAN in eval mode: `sample(n, labels)` draws 32x32 pictures of the eight groups.
 
-    Labels are the places of the groups in alphabetical order. Raises DataError when the weights are missing or damaged.
+    Its `classes` names the groups by label. Raises DataError when the weights are missing or damaged.
     """
     config, state = load_weights(name or "gan")
     generator, discriminator = Generator(**config["generator"]), Discriminator(**config["discriminator"])
     both = nn.ModuleDict({"generator": generator, "discriminator": discriminator})
     both.load_state_dict(state)
     both.to(device).eval().requires_grad_(False)
-    return TrainedGan(generator, generator, discriminator)
+    return TrainedGan(generator, generator, discriminator, classes=tuple(config["groups"]))
