@@ -134,6 +134,8 @@ def described(value: Any) -> Any:
         kept = [cell.cell_contents for cell in value.__closure__ or ()]
         parts = [*_code(value.__code__), described(value.__defaults__), *map(described, kept)]
         return f"{value.__qualname__} {hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}"
+    if isinstance(value, (list, tuple)):
+        return [described(each) for each in value]
     return value if isinstance(value, PLAIN) else re.sub(r" at 0x\w+", "", repr(value))
 
 

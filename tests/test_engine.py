@@ -135,7 +135,7 @@ def little(path):
     return one.model
 
 def vqvae(path):
-    small = {"num_codes": 16, "dim": 4, "width": 8, "halvings": 2}
+    small = {"num_codes": 16, "dim": 4, "width": 8}
     return train_vqvae(PICTURES, steps=12, batch_size=4, seed=0, checkpoint=path, every=3, **small)
 
 def gan(path):
@@ -471,7 +471,7 @@ def alike(a: Any, b: Any) -> bool:
 
 
 @given(state=st.dictionaries(KEYS, STATES))
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_nested_state_comes_back_as_it_was(state: dict[Any, Any], tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(checkpoints, "_flush", lambda path: None)  # what the disk does takes longest
     save_checkpoint(tmp_path / "run", state)
