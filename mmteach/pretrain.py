@@ -90,7 +90,8 @@ def card(name: str, config: Mapping[str, Any], sheet: bool) -> str:
     lines = [
         f"# {facts['title']}", "", facts["about"], "", *picture,
         "## Recipe", "", *(f"- {key}: {value}" for key, value in facts["recipe"].items()),
-        f"- seed: {facts['seed']}", "", "## Figures", "", *_figures(facts["metrics"]), "",
+        f"- seed: {facts['seed']}", "", "## Figures", "", *_section(facts, "metrics"),
+        *_section(facts, "noticed"),
         "## Made", "",
         f"- command: `python -m mmteach pretrain {name}`",
         f"- data: SHA-256 of data/emoji/SHA256SUMS {made['data_sha256']}",
@@ -100,6 +101,14 @@ def card(name: str, config: Mapping[str, Any], sheet: bool) -> str:
         "## Licence", "", LICENCE, "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _section(facts: Mapping[str, Any], name: str) -> list[str]:
+    """Return the figures that `facts` holds under a name, under a line that says what they are; nothing without."""
+    if name not in facts:
+        return []
+    said = facts.get(f"{name} are") or facts.get(f"{name} is")
+    return [*([f"{said[0].upper()}{said[1:]}:", ""] if said else []), *_figures(facts[name]), ""]
 
 
 def _figures(metrics: Mapping[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ class Trained:
     model: in eval mode; its state is what is shipped
     config: JSON to build it from again
     facts: title, about (a sentence or two), recipe (name -> setting), seed, metrics (name -> figure, or set -> name ->
-        figure); the card is made of them
+        figure) and, if wanted, "metrics are" (what they are, in words); the card is made of them
     sheet: uint8 (H, W, 3), 100 uncurated samples or reconstructions, or None
     """
 
@@ -55,7 +55,8 @@ def save_weights(path: Path, model: nn.Module, config: dict[str, Any]) -> None:
     tensors = {name: _halved(name, each) for name, each in model.state_dict().items()}
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, beside, metadata={"config": json.dumps(config, sort_keys=True)})
+    save_file(tensors, beside, metadata={"config": json.dumps(config)})
+    beside.chmod(0o644)  # safetensors keeps files to their owner, and these are for everyone
     os.replace(beside, path)
 
 
