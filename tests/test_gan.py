@@ -298,13 +298,13 @@ def test_real_and_fake_are_augmented_alike_and_samples_never():
 class OneColour(nn.Module):
     """A generator whose pictures are of one colour each: tanh of a linear function of the noise."""
 
-    num_classes, z_dim = 0, 4
+    num_classes, z_dim = 0, 4  # what `sample` asks for
 
     def __init__(self) -> None:
         super().__init__()
         self.colour = nn.Linear(4, 3)
 
-    def forward(self, z, labels=None):
+    def forward(self, z, labels=None, psi=1.0):
         return torch.tanh(self.colour(z)).view(-1, 3, 1, 1).expand(-1, 3, 28, 28)
 
 
@@ -447,6 +447,18 @@ def test_picture_i_is_the_same_however_many_are_drawn(z_dim):
     run = tiny(1, z_dim=z_dim)
     few, many = run.sample(3, seed=5), run.sample(300, seed=5)
     assert np.abs(few.astype(int) - many[:3]).max() <= 1, "one grey level: convolutions round by batch size"
+
+
+def test_truncation_draws_the_pictures_together_and_at_zero_into_one():
+    run = tiny(2)
+    spread = [float(run.sample(50, psi=psi).astype(float).std(0).mean()) for psi in (0.0, 0.5, 1.0)]
+    assert spread[0] == 0 < spread[1] < spread[2]
+    np.testing.assert_array_equal(run.sample(3, psi=1.0), run.sample(3))
+
+
+def test_pictures_are_a_function_of_the_noise_alone():
+    run, z = tiny(1), gan.noise(3, 16, seed=5)
+    np.testing.assert_array_equal(gan.draw(run.generator, z), run.sample(3, seed=5))
 
 
 def test_sampling_leaves_the_random_numbers_of_the_reader_alone():
