@@ -66,10 +66,15 @@ def embed(net: FeatureNet, images: np.ndarray, batch_size: int = 256) -> np.ndar
     where = next(net.parameters()).device
     with torch.backends.cudnn.flags(allow_tf32=False):
         parts = [
-            net(as_ink(to_size(torch.from_numpy(images[start : start + batch_size]).to(where))))
+            net(as_ink(to_size(_tensor(images[start : start + batch_size]).to(where))))
             for start in range(0, len(images), batch_size)
         ]
     return torch.cat(parts).float().cpu().numpy()
+
+
+def _tensor(images: np.ndarray) -> Tensor:
+    """Return the array as a tensor, copied only where torch cannot read it: a view turned backwards, or read-only."""
+    return torch.from_numpy(np.require(images, requirements=["C", "W"]))
 
 
 def to_size(pictures: Tensor) -> Tensor:
@@ -88,7 +93,7 @@ def to_size(pictures: Tensor) -> Tensor:
 def at_32(images: np.ndarray) -> np.ndarray:
     """Return pictures uint8 (N, S, S, C) as the network sees them, uint8 (N, 32, 32, 3)."""
     check_pictures(images)
-    return to_size(torch.from_numpy(images)).permute(0, 2, 3, 1).contiguous().numpy()
+    return to_size(_tensor(images)).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def load_pretrained(name: str | None = None, folder: Path | None = None) -> FeatureNet:
@@ -157,7 +162,7 @@ def train_feature_net(
     Augmentation is mild, lest the features forget colour and place. Returns the network in eval mode.
     """
     generator, where = seed_everything(seed), device()
-    pixels = to_size(torch.from_numpy(images)).to(where)
+    pixels = to_size(_tensor(images)).to(where)
     target = {name: torch.from_numpy(each).to(where) for name, each in labels.items()}
     coarse = torch.zeros(int(target["subgroup"].max()) + 1, dtype=torch.int64, device=where)
     coarse[target["subgroup"]] = target["group"]

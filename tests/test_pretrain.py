@@ -239,6 +239,7 @@ def test_the_recipe_sees_training_pictures_alone(monkeypatch):
 
     monkeypatch.setattr(feature_net, "train_feature_net", spy)
     monkeypatch.setattr(feature_net, "readings", lambda *rest: {})
+    monkeypatch.setattr(feature_net, "noticed", lambda *rest: {})
     feature_net.pretrain(steps=1)
     items = dataset.items
     wanted = (items["split"] == "train") & items["style"].isin(TRAIN_STYLES) & ~items["held_out"]
