@@ -64,7 +64,7 @@ def picture_features(images: np.ndarray, *, batch_size: int = 256) -> np.ndarray
 def embed(net: FeatureNet, images: np.ndarray, batch_size: int = 256) -> np.ndarray:
     """Return the features float32 (N, 64) of pictures uint8 (N, S, S, C) by `net`, without reduced precision."""
     where = next(net.parameters()).device
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
         parts = [
             net(as_ink(to_size(_tensor(images[start : start + batch_size]).to(where))))
             for start in range(0, len(images), batch_size)
