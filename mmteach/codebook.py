@@ -244,6 +244,6 @@ class FSQ(nn.Module):
 
     def _bound(self, z: Tensor) -> Tensor:
         """Squash each channel so that rounding it gives exactly `levels` values; even ones need a half-step shift."""
-        reach = (self.levels.view(1, -1, 1, 1) - 1) * (1 - 1e-3) / 2
+        reach = (self.levels.view(1, -1, 1, 1) - 1) * (1 + 1e-3) / 2
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0).view(1, -1, 1, 1)
         return torch.tanh(z + torch.atanh(offset / reach)) * reach - offset
