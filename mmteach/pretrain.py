@@ -20,11 +20,10 @@ import torch
 from PIL import Image
 
 from mmteach.data import DataError, find_emoji
-from mmteach.doctor import machine
 from mmteach.weights import Trained as Trained
 from mmteach.weights import load_weights, pretrained_folder, save_weights, verified, write_sums
 
-RECIPES = {"features": "mmteach.feature_net", "gan": "mmteach.gan_recipe", "vqvae": "mmteach.vqvae"}
+RECIPES = {"features": "mmteach.feature_net", "gan": "mmteach.gan_recipe", "vqvae": "mmteach.vqvae_recipe"}
 CHECKPOINTS = Path("runs/pretrain")
 LICENCE = (
     "CC BY 4.0. The weights were learned from drawings by Google (Noto Emoji, Apache-2.0), Twitter and contributors "
@@ -68,6 +67,8 @@ def run(
 
 
 def _made() -> dict[str, Any]:
+    from mmteach.doctor import machine  # it measures with a package that only the commands need
+
     where = machine()
     return {
         "data_sha256": data_checksum(),

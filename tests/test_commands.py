@@ -325,7 +325,7 @@ def test_jupyterlab_is_told_to_fetch_no_news() -> None:
 # all
 
 
-@pytest.mark.parametrize("words", [[], ["lab"], ["doctor"], ["run"], ["study"]])
+@pytest.mark.parametrize("words", [[], ["lab"], ["doctor"], ["run"], ["study"], ["pretrain"]])
 def test_every_command_has_help(words: list[str], capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         __main__.main([*words, "--help"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
 
@@ -172,6 +173,40 @@ def test_weights_of_other_data_are_found(tmp_path, monkeypatch):
     pretrain.run("small", tmp_path, train=recipe)
     monkeypatch.setattr(pretrain, "data_checksum", lambda: "another")
     assert pretrain.check("small", tmp_path) == ["small was trained on another version of the data"]
+
+
+def test_a_killed_pretraining_is_resumed_once_and_its_card_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = []
+
+    def remembers(*, steps=None, seed=0, checkpoint=None):
+        given.append(checkpoint)
+        return recipe(steps=steps, seed=seed)
+
+    left = pretrain.CHECKPOINTS / "small-3-0.safetensors"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"what a killed run left")
+    pretrain.run("small", tmp_path, steps=3, train=remembers)
+    assert given == [left] and not left.exists()
+    assert "the last part of a resumed run" in (tmp_path / "small.md").read_text("utf-8")
+    pretrain.run("small", tmp_path, steps=3, train=remembers)
+    assert "resumed" not in (tmp_path / "small.md").read_text("utf-8")
+
+
+def test_the_command_writes_and_checks(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrain, "recipe", lambda name: recipe)
+    assert pretrain.main(["gan", "--out", str(tmp_path), "--steps", "1"]) == 0
+    assert "gan.safetensors" in capsys.readouterr().out
+    assert pretrain.main(["gan", "--out", str(tmp_path), "--check"]) == 0
+    (tmp_path / "gan.webp").write_bytes(b"")
+    assert pretrain.main(["gan", "--out", str(tmp_path), "--check"]) == 1
+    assert "gan.webp is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", pretrain.RECIPES)
+def test_every_shipped_model_has_a_recipe(name):
+    assert set(inspect.signature(pretrain.recipe(name)).parameters) == {"steps", "seed", "checkpoint"}
 
 
 def test_fewer_steps_never_replace_the_shipped_weights(capsys):
