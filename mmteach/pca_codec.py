@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import eigh
 
 MOST_BITS = 8
 
@@ -47,7 +48,7 @@ def quantise(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return np.searchsorted((levels[1:] + levels[:-1]) / 2, values)
 
 
-def best_levels(values: np.ndarray, count: int, rounds: int = 30) -> np.ndarray:
+def best_levels(values: np.ndarray, count: int, rounds: int = 12) -> np.ndarray:
     """Return `count` sorted levels that `values` (N,) are rounded to with little squared error (Lloyd's algorithm)."""
     levels = np.quantile(values, (np.arange(count) + 0.5) / count)
     for _ in range(rounds):
@@ -66,8 +67,11 @@ def fit_pca_codes(images: np.ndarray, budgets: Sequence[int], *, components: int
     """
     rows = images.reshape(len(images), -1).astype(np.float32)
     mean = rows.mean(0)
-    _, vectors = np.linalg.eigh(np.cov(rows - mean, rowvar=False))
-    basis = vectors.T[::-1][:components]
+    last = rows.shape[1] - 1
+    _, vectors = eigh(
+        np.cov(rows - mean, rowvar=False), subset_by_index=(max(0, last - components + 1), last)
+    )
+    basis = vectors.T[::-1].astype(np.float32)
     values = (rows - mean) @ basis.T
     if max(budgets) > MOST_BITS * len(basis):
         raise ValueError(f"{len(basis)} components take {MOST_BITS * len(basis)} bits, not {max(budgets)}")
