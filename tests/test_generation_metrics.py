@@ -359,9 +359,11 @@ def test_the_distance_to_the_nearest_is_compared_with_that_of_held_out_pictures(
     assert memorisation(*three).ratio == pytest.approx(table[0] / table[1])
 
 
-def test_a_copy_is_flagged_in_pixels_too():
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3)])
+def test_a_copy_is_flagged_in_pixels_too(size, channels):
     def noise(seed, count):
-        return np.random.default_rng(seed).integers(0, 256, (count, 28, 28, 1), dtype=np.uint8)
+        shape = (count, size, size, channels)
+        return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
     samples, train, held_out = noise(0, 20), noise(1, 60), noise(2, 30)
     samples[4] = train[11]
