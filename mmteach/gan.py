@@ -270,7 +270,7 @@ def train_gan(
     images: np.ndarray, *, labels: np.ndarray | None = None, steps: int | None = None, seconds: float | None = None,
     batch_size: int, seed: int, d_loss: Loss = relativistic_loss, g_loss: Loss = relativistic_g_loss,
     penalty: Penalty | None = Penalty(), augment: Callable[[Tensor], Tensor] | None = diff_augment,
-    lr: float = 1e-3, betas: tuple[float, float] = (0.0, 0.99), average_decay: float = 0.995,
+    lr: float = 1e-3, betas: tuple[float, float] = (0.0, 0.99), average_decay: float = 0.998,
     width: int = 32, z_dim: int = 64, networks: tuple[Generator, Discriminator] | None = None,
     slope: Callable[[Tensor, Tensor], Tensor] = gradient_penalty,
     average: Callable[[nn.Module, nn.Module, float], None] = ema_update,

@@ -150,7 +150,11 @@ class Faces:
         return cls(small(dataset.images[rows[0]]), small(dataset.images[held]), families)
 
     def judge(self, drawn: np.ndarray) -> dict[str, float]:
-        """Return the figures of drawn pictures, uint8 (M, 32, 32, 3): distances, coverage, copies, spread."""
+        """Return the figures of drawn pictures, uint8 (M, 32, 32, 3): distances, coverage, copies, spread.
+
+        At most as many as there are training faces are looked at: recall falls when more are drawn, for balls shrink.
+        """
+        drawn = drawn[: len(self.train)]
         real, fake, fresh = (picture_features(each) for each in (self.train, drawn, self.held_out))
         copies = memorisation(fake, real, fresh, groups=self.families)
         return {
