@@ -21,9 +21,9 @@ from mmteach.solutions import contact_sheet
 from mmteach.study_gan import small
 from mmteach.weights import Trained
 
-STEPS, BATCH, LR, SIZE = 6_000, 32, 1e-3, 32
+STEPS, BATCH, LR, SIZE = 8_000, 32, 1e-3, 32
 PENALTY = Penalty(r1=0.1, r2=0.1, every=8)
-SHAPE: dict[str, Any] = {"size": SIZE, "channels": 3, "width": 48, "num_classes": 8}
+SHAPE: dict[str, Any] = {"size": SIZE, "channels": 3, "width": 32, "num_classes": 8}
 Z_DIM = 128
 
 
@@ -35,7 +35,8 @@ def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None
     labels = _labels(dataset, rows, groups)
     images = small(dataset.images[rows], SIZE)
     run = train_gan(
-        images, labels=labels, steps=steps, batch_size=BATCH, seed=seed, lr=LR, penalty=PENALTY, augment=None, average_decay=0.999,
+        images, labels=labels, steps=steps, batch_size=BATCH, seed=seed, lr=LR, penalty=PENALTY,
+        augment=None, average_decay=0.999,
         networks=(Generator(z_dim=Z_DIM, **SHAPE), Discriminator(**SHAPE)), checkpoint=checkpoint, every=200,
         progress=lambda number, said: print(f"step {number} of {steps}: {said}", flush=True),
     )  # fmt: skip
