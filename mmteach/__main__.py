@@ -1,4 +1,4 @@
-"""The commands of the course: `python -m mmteach lab · doctor · run · study · pretrain`."""
+"""The commands of the course: `python -m mmteach lab · doctor · run · study · pretrain · bench`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ examples:
   python -m mmteach run 03 --profile cpu      notebook 03 as it was published, into runs/cpu
   python -m mmteach study --help              the studies over several seeds
   python -m mmteach pretrain features         train shipped weights again, with their card
+  python -m mmteach bench --quick             our training beside other packages'
 
 MMTEACH_PROFILE (smoke, cpu or gpu) chooses sizes and steps; unset, the machine decides.
 MMTEACH_DATA names the data folder when mmteach is used outside its checkout.
@@ -44,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     course.add_arguments(run)
     commands.add_parser("study", help="run a study over several seeds (study --help)", add_help=False)
     commands.add_parser("pretrain", help="train the shipped weights again (pretrain --help)", add_help=False)
+    commands.add_parser(
+        "bench", help="train beside other packages and compare (bench --help)", add_help=False
+    )
     return top
 
 
@@ -54,7 +58,7 @@ def study(argv: list[str]) -> int:
     """Hand the arguments to the module that holds the study named first; without a name, say which there are."""
     if not argv or argv[0] not in STUDIES:
         print(f"usage: python -m mmteach study {{{','.join(STUDIES)}}} [--help]")
-        return 0 if argv in ([], ["-h"], ["--help"]) else 2
+        raise SystemExit(0 if argv in ([], ["-h"], ["--help"]) else 2)
     return importlib.import_module(STUDIES[argv[0]]).main(argv) or 0
 
 
@@ -67,6 +71,10 @@ def main(argv: list[str] | None = None) -> int:
         from mmteach import pretrain
 
         return pretrain.main(argv[1:])
+    if argv[:1] == ["bench"]:
+        from mmteach import bench
+
+        return bench.main(argv[1:])
     options = parser().parse_args(argv)
     if options.command == "doctor":
         from mmteach import doctor

@@ -176,6 +176,26 @@ def check_data() -> Line:
     return Line("data", "ok", text)
 
 
+def check_weights() -> Line:
+    """Are the shipped weights there, each with the checksum that it should have?"""
+    from mmteach.data import DataError
+    from mmteach.weights import SUMS, pretrained_folder, read_sums, verified
+
+    folder = pretrained_folder()
+    if not (folder / SUMS).exists():
+        advice = (
+            "They come with the course's repository: set MMTEACH_DATA to the `data` folder of a checkout."
+        )
+        return Line("weights", "note", f"none in {folder}: no distances, no shipped models", advice)
+    try:
+        names = [name for name in read_sums(folder) if name.endswith(".safetensors")]
+        size = sum(len(verified(folder / name)) for name in names)
+    except DataError as error:  # its message says which file, and what to do
+        return Line("weights", "broken", str(error))
+    text = f"{len(names)} model{'s'[: len(names) != 1]} of the course, {size / 1e6:.1f} MB, intact"
+    return Line("weights", "ok", text)
+
+
 def check_fonts() -> Line:
     """Is there a font for Chinese in figures? The course does without one; tables use the browser's."""
     from matplotlib import font_manager
@@ -221,6 +241,7 @@ CHECKS: tuple[Callable[[], Line], ...] = (
     check_disk,
     check_jupyter,
     check_data,
+    check_weights,
     check_fonts,
     check_time,
 )

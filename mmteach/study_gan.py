@@ -22,7 +22,6 @@ import torch
 from PIL import Image
 
 from mmteach.data import TRAIN_STYLES, MultimodalDataset, load_emoji
-from mmteach.doctor import machine
 from mmteach.encoders import shrink
 from mmteach.feature_net import NAME, picture_features
 from mmteach.gan import GAMES, Discriminator, Generator, Penalty, TrainedGan, diff_augment, sample, train_gan
@@ -264,6 +263,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = chosen.out
     if chosen.smoke:
         steps, names, out = 3, names[:2], chosen.parts if out == RESULTS else out
+    from mmteach.doctor import machine  # it measures with a package that only the commands need
+
     began, seeds = time.time(), list(range(chosen.seeds))
     train_all(names, seeds, steps, folder, chosen.processes)
     figures = {

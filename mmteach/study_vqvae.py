@@ -20,7 +20,6 @@ from torch import Tensor
 
 from mmteach.codebook import FSQ, Codebook
 from mmteach.data import load_emoji
-from mmteach.doctor import machine
 from mmteach.metrics import bootstrap_interval, paired_interval
 from mmteach.pca_codec import fit_pca_codes
 from mmteach.study import RESULTS, _checksum, _write_json, read
@@ -147,6 +146,8 @@ def run(
     seeds: Sequence[int], recipe: Recipe, folder: Path, names: Sequence[str] = tuple(ARMS)
 ) -> dict[str, Any]:
     """Train every arm with every seed, fit PCA at every budget, and return all figures."""
+    from mmteach.doctor import machine  # it measures with a package that only the commands need
+
     found: dict[str, list[Any]] = {name: [] for name in names}
     for seed in seeds:
         for name in names:

@@ -107,6 +107,18 @@ def test_what_a_run_depends_on_is_in_its_digest(tiny) -> None:
     assert course.digest(notebook, "smoke") != same
 
 
+@pytest.mark.parametrize("name", ["emoji/SHA256SUMS", "pretrained/SHA256SUMS", "results/04_gan.json"])
+def test_data_weights_and_studies_are_in_the_digest(name: str, tiny, tmp_path: Path, monkeypatch) -> None:
+    notebook = nbformat.read(tiny("print(1)"), as_version=4)
+    monkeypatch.setattr(course, "ROOT", tmp_path)
+    path = tmp_path / "data" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("one")
+    before = course.digest(notebook, "smoke")
+    path.write_text("other")
+    assert course.digest(notebook, "smoke") != before
+
+
 def test_a_failed_run_is_not_reused(tmp_path: Path) -> None:
     (tmp_path / "90.ipynb").write_text("")
     failed = execute.Outcome("90", "smoke", 1.0, 1, 1, failed="cell 1", digest="d")
@@ -222,7 +234,18 @@ def states() -> dict[str, doctor.Line]:
 def test_the_doctor_finds_a_checkout_in_order(capsys) -> None:
     assert __main__.main(["doctor"]) == 0
     said = capsys.readouterr().out
-    for name in ("Python", "packages", "profile", "device", "memory", "disk", "Jupyter", "data", "time"):
+    for name in (
+        "Python",
+        "packages",
+        "profile",
+        "device",
+        "memory",
+        "disk",
+        "Jupyter",
+        "data",
+        "weights",
+        "time",
+    ):
         assert re.search(rf"^(OK|note) +{name}\b", said, re.MULTILINE), name
     assert said.splitlines()[-1].startswith("Ready")
 
@@ -233,6 +256,27 @@ def test_the_doctor_says_what_to_do_when_the_data_are_missing(tmp_path: Path, mo
     said = capsys.readouterr().out
     assert re.search(r"^MEND +data .*MMTEACH_DATA", said, re.MULTILINE)
     assert said.splitlines()[-1] == "Not ready: mend data first."
+
+
+def test_the_doctor_counts_the_shipped_weights() -> None:
+    assert re.match(r"\d+ models? of the course, [\d.]+ MB, intact", states()["weights"].text)
+
+
+def test_the_doctor_says_which_weights_are_damaged_and_what_to_do(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "pretrained").mkdir()
+    (tmp_path / "pretrained" / "SHA256SUMS").write_text(f"{'0' * 64}  gan.safetensors\n")
+    (tmp_path / "pretrained" / "gan.safetensors").write_bytes(b"cut short")
+    monkeypatch.setenv("MMTEACH_DATA", str(tmp_path))
+    line = doctor.check_weights()
+    assert line.state == "broken"
+    assert re.search(r"gan\.safetensors is damaged.*git checkout", line.text)
+
+
+def test_the_doctor_says_where_weights_are_missing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MMTEACH_DATA", str(tmp_path))
+    line = doctor.check_weights()
+    assert line.state == "note"
+    assert "MMTEACH_DATA" in line.advice
 
 
 def test_the_doctor_names_a_profile_that_does_not_exist(monkeypatch) -> None:
@@ -325,7 +369,7 @@ def test_jupyterlab_is_told_to_fetch_no_news() -> None:
 # all
 
 
-@pytest.mark.parametrize("words", [[], ["lab"], ["doctor"], ["run"], ["study"], ["pretrain"]])
+@pytest.mark.parametrize("words", [[], ["lab"], ["doctor"], ["run"], ["study"], ["pretrain"], ["bench"]])
 def test_every_command_has_help(words: list[str], capsys) -> None:
     with pytest.raises(SystemExit) as ended:
         __main__.main([*words, "--help"])

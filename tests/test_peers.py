@@ -1,6 +1,6 @@
 """Distances agree with torch-fidelity, which reads our own features through an extractor registered with it.
 
-It comes with the extra `bench` and not with `test`, for it asks for torchvision, which could bring another torch along.
+It comes with the extra `fidelity` and not with `test`, for its torchvision could bring another torch along.
 """
 
 from __future__ import annotations

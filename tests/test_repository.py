@@ -96,9 +96,44 @@ def test_the_environment_file_adds_nothing_to_pyproject() -> None:
 def test_every_dependency_has_a_lower_and_an_upper_bound() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    assert {"lab", "test", "build"} <= set(extras)
+    assert {"lab", "test", "build", "bench", "fidelity"} <= set(extras)
     for each in [*project["dependencies"], *(each for extra in extras.values() for each in extra)]:
         assert re.fullmatch(r"[\w.-]+>=[\d.]+,<[\d.]+", each), each
+
+
+def sizes(folder: str) -> dict[str, int]:
+    """Return the bytes of each tracked file under `folder`, by its path there."""
+    top = ROOT / folder
+    return {str(path.relative_to(top)): path.stat().st_size for path in tracked() if path.is_relative_to(top)}
+
+
+def test_the_data_stay_as_small_as_promised() -> None:
+    everything, emoji, weights = (
+        sum(sizes(each).values()) for each in ("data", "data/emoji", "data/pretrained")
+    )
+    assert emoji <= 27e6
+    assert weights <= 12e6
+    assert everything - emoji - weights <= 1e6
+
+
+def test_every_shipped_model_has_a_card_and_a_checksum() -> None:
+    names = sizes("data/pretrained")
+    sums = (ROOT / "data" / "pretrained" / "SHA256SUMS").read_text(encoding="utf-8").split()[1::2]
+    models = [name for name in names if name.endswith(".safetensors")]
+    assert models
+    for name in models:
+        assert name.replace(".safetensors", ".md") in names
+        assert name in sums
+
+
+def test_no_tracked_file_is_a_pickle() -> None:
+    endings = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib", ".npy"}
+    assert not [str(path) for path in tracked() if path.suffix in endings]
+    for path in tracked():
+        start = path.read_bytes()[:2]
+        assert start[:1] != b"\x80" or start[1] > 5, f"{path} begins as a pickle does"
+        zipped = start == b"PK" and path.parent.name != "speech"  # four of sounds, which the code reads as such
+        assert not zipped, f"{path} is a zip, as torch.save writes"
 
 
 def test_the_version_is_the_same_everywhere() -> None:
