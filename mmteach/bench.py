@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ class Plan:
     drawn: int = 1000
 
 
-FULL = Plan(rounds=20, turn=15, gan_rounds=10, seconds=6)
+FULL = Plan(rounds=16, turn=15, gan_rounds=10, seconds=5)
 QUICK = Plan(rounds=4, turn=8, gan_rounds=2, seconds=4)
 
 
@@ -97,6 +98,7 @@ def compare_coders(
             rows[name] = {"name": name, "missing": f"{package} is not installed: {INSTALL}"}
     data = torch.from_numpy(train).to(device())
     for number in range(rounds):
+        print(f"quantizers, turn {number + 1} of {rounds}", file=sys.stderr, flush=True)
         order = list(entered.values())
         for each in order[number % len(order) :] + order[: number % len(order)]:
             each.turn(data, turn)
@@ -184,6 +186,7 @@ def compare_gans(
         arms: dict[str, OurGan | Dcgan] = {"mmteach": ours, "loop as in PyTorch's DCGAN example": theirs}
         speeds: dict[str, list[float]] = {name: [] for name in arms}
         for number in range(rounds):
+            print(f"GANs, turn {number + 1} of {rounds}", file=sys.stderr, flush=True)
             for name in list(arms) if number % 2 else reversed(list(arms)):
                 began = time.perf_counter()
                 steps = arms[name].go_on(seconds)

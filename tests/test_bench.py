@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib.util
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ MODULES = {"vector-quantize-pytorch": "vector_quantize_pytorch", "pythae": "pyth
 def present(name: str) -> bool:
     """Tell whether the package of the coder called `name` is installed."""
     package = peers.CODERS[name][0]
-    return not package or importlib.util.find_spec(MODULES[package]) is not None
+    required = bool(os.environ.get("MMTEACH_REQUIRE_PEERS"))
+    return not package or required or importlib.util.find_spec(MODULES[package]) is not None
 
 
 CODERS = [

@@ -6,6 +6,7 @@ It comes with the extra `fidelity` and not with `test`, for its torchvision coul
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from mmteach.feature_net import NAME, picture_features
 
 for needed in ("torch_fidelity", "torchvision"):
     if importlib.util.find_spec(needed) is None:
+        if os.environ.get("MMTEACH_REQUIRE_PEERS"):
+            raise ImportError(f"MMTEACH_REQUIRE_PEERS is set, and {needed} is not installed")
         pytest.skip(f"{needed} is not installed", allow_module_level=True)
 without_vision_ops.declare()
 

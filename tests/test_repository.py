@@ -132,7 +132,7 @@ def test_no_tracked_file_is_a_pickle() -> None:
     for path in tracked():
         start = path.read_bytes()[:2]
         assert start[:1] != b"\x80" or start[1] > 5, f"{path} begins as a pickle does"
-        zipped = start == b"PK" and path.parent.name != "speech"  # four of sounds, which the code reads as such
+        zipped = start == b"PK" and path.parent.name != "speech"  # those hold sounds
         assert not zipped, f"{path} is a zip, as torch.save writes"
 
 
