@@ -184,9 +184,8 @@ class Codebook(nn.Module):
         dead = count < floor
         far = _gathered((rows - self.codes[indices]).square().sum(1))
         fresh = _gathered(rows)[_pick(far, self.num_codes)][(dead.cumsum(0) - 1).clamp_min(0)]
-        self.count.copy_(
-            torch.where(dead, 2 * floor, count)
-        )  # low, so that it is soon dead again if it wins no rows
+        # A restarted code counts for little at first, so that it is soon dead again if it wins no rows.
+        self.count.copy_(torch.where(dead, 2 * floor, count))
         self.total.copy_(torch.where(dead[:, None], fresh * 2 * floor, total))
         used_ever = self.count[:, None] > 1e-12
         self.codes.copy_(torch.where(used_ever, self.total / self.count[:, None], self.codes))

@@ -48,7 +48,7 @@ def quantise(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return np.searchsorted((levels[1:] + levels[:-1]) / 2, values)
 
 
-def best_levels(values: np.ndarray, count: int, rounds: int = 12) -> np.ndarray:
+def best_levels(values: np.ndarray, count: int, rounds: int = 30) -> np.ndarray:
     """Return `count` sorted levels that `values` (N,) are rounded to with little squared error (Lloyd's algorithm)."""
     levels = np.quantile(values, (np.arange(count) + 0.5) / count)
     for _ in range(rounds):

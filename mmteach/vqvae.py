@@ -182,6 +182,7 @@ def train_vqvae(
         "lr": lr,
         "flips": flips,
         "model": str(model),
+        "rules": getattr(codes, "rules", None),
     }
     model.history = run_steps(
         step, picks, parts=parts, about=about, checkpoint=checkpoint, every=every, progress=progress
