@@ -1,4 +1,4 @@
-"""Two GANs small enough to see whole: a bump that one number shifts, and eight bumps on a ring in the plane.
+"""Three GANs small enough to see whole: one number shifts a bump, eight bumps on a ring, pictures of one colour.
 
 Built in notebook 04. Follows Mescheder et al. 2018 (arXiv:1801.04406) for the one-parameter game and its field, and
 Metz et al. 2017 (1611.02163) for the ring and its count of modes.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmteach.gan import diff_augment, sample, train_gan
 from mmteach.solutions import gradient_penalty
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (real_logits (B,), fake_logits (B,)) -> scalar
@@ -144,14 +146,14 @@ def _net(out: int, width: int) -> nn.Sequential:
 
 def play_ring(
     d_loss: Loss, g_loss: Loss, *, r1: float = 0.0, r2: float = 0.0, steps: int = 1000, seed: int = 0,
-    lr: float = 1e-3, betas: tuple[float, float] = (0.5, 0.99), batch_size: int = 64, width: int = 48,
+    lr: float = 1e-3, betas: tuple[float, float] = (0.0, 0.99), batch_size: int = 64, width: int = 48,
     shots: int = 11, drawn: int = 500, slope: Callable[[Tensor, Tensor], Tensor] = gradient_penalty,
 ) -> RingRun:  # fmt: skip
     """Play both players on the ring, one turn each a step, and return `shots` looks at the game from start to end."""
     torch.manual_seed(seed)
     g, d = _net(2, width), _net(1, width)
     g_opt, d_opt = (torch.optim.Adam(net.parameters(), lr, betas, fused=True) for net in (g, d))
-    at, looks = np.linspace(0, steps, shots).round().astype(int), []
+    at, looks = np.unique(np.linspace(0, steps, shots).round().astype(int)), []
     z = torch.randn(drawn, 2)
     for step in range(steps + 1):
         if step in at:
@@ -183,3 +185,42 @@ def _look(g: nn.Module, d: nn.Module, z: Tensor) -> tuple[np.ndarray, np.ndarray
     line = torch.linspace(-REACH, REACH, GRID)
     plane = torch.cartesian_prod(line, line).flip(1)  # row by row from below: (x, y)
     return g(z).numpy(), d(plane).view(GRID, GRID).numpy()
+
+
+# Pictures of one colour
+
+
+class OneColour(nn.Module):
+    """A generator whose pictures (B, 3, 28, 28) are of one colour each, tanh of a linear function of noise (B, 4)."""
+
+    num_classes, z_dim = 0, 4  # what `gan.sample` asks for
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.colour = nn.Linear(4, 3)
+
+    def forward(self, z: Tensor, labels: Tensor | None = None, psi: float = 1.0) -> Tensor:
+        return torch.tanh(self.colour(psi * z)).view(-1, 3, 1, 1).expand(-1, 3, 28, 28)
+
+
+class ColourJudge(nn.Module):
+    """A discriminator (B, 3, H, W) -> (B,) that looks at the mean colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1))
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.net(x.mean((2, 3))).squeeze(1)
+
+
+def learn_colour(
+    pictures: np.ndarray, augment: Callable[[Tensor], Tensor] | None = diff_augment, *, steps: int = 150, seed: int = 0
+) -> np.ndarray:  # fmt: skip
+    """Train on uint8 pictures (N, 28, 28, 3) of one colour each; return the brightness of 100 drawings, 0 to 255."""
+    torch.manual_seed(seed)
+    networks: Any = (OneColour(), ColourJudge())
+    run = train_gan(
+        pictures, steps=steps, batch_size=32, seed=seed, networks=networks, augment=augment, lr=2e-2
+    )
+    return sample(run.generator, 100).mean((1, 2, 3))
