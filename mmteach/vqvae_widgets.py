@@ -33,7 +33,7 @@ def flowers(rows: int, petals: int = 7) -> Tensor:
 
 def watch(book: Codebook, shots: Sequence[int], rows: int = 256) -> dict[str, Tensor]:
     """Train a codebook of the plane on batches of `flowers`; return its codes (K, 2) after some of the steps."""
-    seen = {}
+    seen: dict[str, Tensor] = {}
     for step in range(1, max(shots) + 1):
         book(flowers(rows).T.reshape(1, 2, 1, rows))
         seen |= {f"step {step}": book.codes.clone()} if step in shots else {}
