@@ -113,13 +113,13 @@ def walk_explorer(generator: Generator, groups: Sequence[str] = ()) -> Any:
     """Return a widget: two seeds, a slider from one to the other, truncation, and the class where there are any."""
     import ipywidgets as w
 
-    ends = [w.BoundedIntText(min=0, max=9999, value=each, description=f"noise {each}") for each in (1, 2)]
-    ends[0].description, ends[1].description = "from", "to"
+    ends = [
+        w.BoundedIntText(min=0, max=9999, value=i, description=name) for i, name in ((1, "from"), (2, "to"))
+    ]
     share = w.FloatSlider(min=0, max=1, step=0.05, value=0.5, description="way")
     psi = w.FloatSlider(min=0, max=1.5, step=0.1, value=1, description="truncation")
-    group = w.Dropdown(
-        options=[(name, i) for i, name in enumerate(groups)] or [("none", None)], description="class"
-    )
+    classes: list[tuple[str, int | None]] = [(name, i) for i, name in enumerate(groups)]
+    group = w.Dropdown(options=classes or [("none", None)], description="class")
     picture = w.Image(format="png")
     picture.add_class("mmteach-walk")
 
