@@ -222,7 +222,8 @@ def table(result: dict[str, Any]) -> str:
     where, vq, gan = result["machine"], result["coders"], result["gans"]
     on = f"{where['cpu']}, {where['cores']} cores" + (f", {where['gpu']}" if where["gpu"] else "")
     lines = [
-        f"Measured on {on}, {result['threads']} threads, torch {where['torch']}.",
+        f"Measured on {on}, {result['threads']} torch thread{'s'[: result['threads'] != 1]}, torch {where['torch']}; "
+        f"load average {result['load_average']:.1f}.",
         "",
         f"Quantizers after {vq['steps']} steps of {BATCH} pictures; errors on {vq['held_out']:,} of unseen families:",
         "",
@@ -255,7 +256,9 @@ def table(result: dict[str, Any]) -> str:
 
 def run(*, quick: bool = False) -> dict[str, Any]:
     """Measure everything; `quick` only shows that all of it works."""
-    from mmteach.doctor import machine  # it measures with a package that only the commands need
+    import psutil
+
+    from mmteach.doctor import machine  # both need a package that only the commands need
 
     plan = QUICK if quick else FULL
     train, test, face = pictures("train"), pictures("test"), faces(load_emoji(), "train")
@@ -264,6 +267,9 @@ def run(*, quick: bool = False) -> dict[str, Any]:
     return {
         "machine": machine(),
         "threads": torch.get_num_threads(),
+        "load_average": psutil.getloadavg()[
+            0
+        ],  # far above the threads: others were at work, compare speeds with care
         "quick": quick,
         "coders": {"steps": plan.rounds * plan.turn, "held_out": len(test), "rows": coders},
         "gans": {
