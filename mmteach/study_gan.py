@@ -228,13 +228,20 @@ def values(figures: dict[str, Any], name: str, figure: str, weights: str = "ema"
     return np.array([run[figure] for run in figures["arms"][name][weights]])
 
 
-def sheet(names: Sequence[str], steps: int, folder: Path, columns: int = 16) -> np.ndarray:
+def sheet(names: Sequence[str], steps: int, folder: Path, columns: int = 12) -> np.ndarray:
     """Return one row of pictures an arm, the first it drew with seed 0 and averaged weights, uint8 (H, W, 3)."""
     rows = []
     for name in names:
         with np.load(run_arm(name, 0, steps, folder)) as kept:
             rows.append(kept["ema"][:columns])
     return contact_sheet(np.concatenate(rows), columns)
+
+
+def shown(folder: Path = RESULTS) -> dict[str, np.ndarray]:
+    """Return what the arms named in SHOWN drew with seed 0: name -> uint8 (n, 32, 32, 3), none picked."""
+    whole = np.asarray(Image.open(folder / "04_gan.webp").convert("RGB"))
+    rows = whole.reshape(len(SHOWN), 32, -1, 32, 3).swapaxes(1, 2)
+    return dict(zip(SHOWN, rows, strict=True))
 
 
 def read(folder: Path = RESULTS) -> dict[str, Any]:
@@ -273,10 +280,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         **summary(names, seeds, steps, folder), "seconds_to_judge": time.time() - began,
     }  # fmt: skip
     _write_json(out / "04_gan.json", figures)
-    shown = [name for name in SHOWN if name in names] or names
-    Image.fromarray(sheet(shown, steps, folder)).save(out / "04_gan.webp", quality=80)
+    rows = [name for name in SHOWN if name in names] or names
+    Image.fromarray(sheet(rows, steps, folder)).save(out / "04_gan.webp", quality=90)
     print(f"wrote {out / '04_gan.json'}")
     return 0
 
 
-SHOWN = ("dcgan hinge 0.0002", *(f"{kind} {loss} 0.001" for loss in GAMES for kind in ("bare", "cure")))
+SHOWN = tuple(
+    f"{kind} {loss} {rate}" for rate in (0.001, 0.003) for loss in GAMES for kind in ("bare", "cure")
+)
