@@ -91,7 +91,7 @@ def test_the_summary_has_every_figure_of_every_run(kept):
             assert np.isfinite(list(run.values())).all()
     assert figures["floor"]["kernel"] < 0.2 * study_gan.values(figures, names[0], "kernel")[0]
     assert study_gan.best(figures, "bare", "hinge") == "bare hinge 0.001"
-    assert study_gan.sheet(names, STEPS, kept).shape == (2 * 32, 16 * 32, 3)
+    assert study_gan.sheet(names, STEPS, kept).shape == (2 * 32, 12 * 32, 3)
 
 
 def test_pictures_all_alike_have_no_spread_and_real_ones_have_one(dataset):
@@ -116,3 +116,9 @@ def test_the_committed_figures_are_of_this_data_three_seeds_and_every_arm():
     for name, arm in study_gan.arms().items():
         assert figures["arms"][name]["settings"] == asdict(arm)
         assert len(study_gan.values(figures, name, "recall")) == len(study_gan.SEEDS)
+
+
+def test_the_committed_sheet_has_a_row_of_faces_or_ruins_for_every_arm_shown():
+    drew = study_gan.shown()
+    assert set(drew) <= set(study_gan.arms())
+    assert {rows.shape for rows in drew.values()} == {(12, 32, 32, 3)}
