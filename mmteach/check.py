@@ -2,7 +2,7 @@
 
 Used by every notebook: `fn = check.<name>(fn)` judges a reader's function and returns the one to go on with.
 How a verdict comes about is in `judging`; the checks themselves are in `judge_data`, `judge_features`, `judge_fusion`,
-`judge_gan`.
+`judge_gan`, `judge_vqvae`.
 """
 
 from mmteach.judge_data import (
@@ -29,6 +29,7 @@ from mmteach.judge_gan import (
     nonsaturating_g_loss,
     relativistic_loss,
 )
+from mmteach.judge_vqvae import commitment_loss, ema_codebook, nearest_code, perplexity, straight_through
 from mmteach.judging import (
     JUDGES,
     ClaimFailed,
@@ -53,9 +54,11 @@ __all__ = [
     "claim",
     "close",
     "colour_histogram",
+    "commitment_loss",
     "contact_sheet",
     "deal_folds",
     "duplicates",
+    "ema_codebook",
     "ema_update",
     "exercise",
     "frechet_distance",
@@ -69,13 +72,16 @@ __all__ = [
     "mel_filterbank",
     "missing_rate",
     "modality_dropout",
+    "nearest_code",
     "nearest_neighbour",
     "need",
     "need_close",
     "need_shape",
     "nonsaturating_g_loss",
     "patch_codes",
+    "perplexity",
     "relativistic_loss",
     "solution",
+    "straight_through",
     "tf_idf",
 ]

@@ -88,9 +88,11 @@ def draw_pulls(z_e: Tensor, codes: Tensor, title: str) -> Figure:
         )
         ax.set(xticks=[], yticks=[], aspect="equal")
         plot.label(ax, name)
-    axes[1].legend(fontsize=10, loc="lower left")
-    axes[0].margins(0.15)
-    axes[1].margins(0.15)
+    for ax in axes:
+        ax.margins(0.15)
+    fig.legend(
+        *axes[0].get_legend_handles_labels(), fontsize=10, ncols=2, loc="upper right", bbox_to_anchor=(1, 0.9)
+    )
     fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
     return fig
 
@@ -292,13 +294,13 @@ def draw_usage(histograms: Mapping[str, np.ndarray], title: str) -> Figure:
         shares = np.sort(histogram)[::-1] / histogram.sum()
         ax.plot(
             np.arange(1, len(shares) + 1),
-            shares.clip(1e-7),
+            shares,
             plot.DASHES[i],
             color=plot.PALETTE[i],
             label=name,
         )
     ax.axhline(1 / len(shares), color=plot.GREY, linestyle=":", linewidth=1.6, label="all equally often")
-    ax.set(yscale="log", ylim=(1e-6, 1))
+    ax.set(yscale="log", ylim=(None, 1))
     ax.legend()
     plot.label(ax, title, "code, most used first", "share of all tokens")
     return fig
