@@ -84,15 +84,16 @@ def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_sc
 def keep_memory() -> bool:
     """Ask the C library to keep freed memory instead of handing it back; return whether it agreed.
 
-    Every step of training frees and takes the same tensors again. glibc gives large blocks back to the kernel at once,
-    and the kernel then has to clear every page anew, which can cost as much as the arithmetic. Other systems: no effect.
+    Every step of training frees and takes the same tensors again. glibc gives large blocks back to the kernel at
+    once, and the kernel then has to clear every page anew, which costs time. Other systems: no effect.
     Source: mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD.
     """
     trim, pad, mmap = -1, -2, -3
     settings = {mmap: 32 * 2**20, trim: 2**30, pad: 64 * 2**20}
     try:
         libc = ctypes.CDLL("libc.so.6")
-        return all([libc.mallopt(which, value) for which, value in settings.items()])
+        agreed = [libc.mallopt(which, value) for which, value in settings.items()]
+        return all(agreed)
     except (OSError, AttributeError):
         return False
 
