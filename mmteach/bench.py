@@ -24,7 +24,7 @@ from torch import Tensor
 from mmteach import peers
 from mmteach.data import TRAIN_STYLES, load_emoji
 from mmteach.distances import frechet_distance
-from mmteach.encoders import shrink
+from mmteach.encoders import small
 from mmteach.feature_net import NAME, picture_features
 from mmteach.gan import TrainedGan, train_gan
 from mmteach.peers import CODERS, Coder, Dcgan
@@ -214,7 +214,7 @@ def pictures(split: str) -> np.ndarray:
     """Return the pictures of a split in the training styles, uint8 (N, 32, 32, 3), held-out pairs left out."""
     emoji = load_emoji()
     rows = emoji.rows(split, TRAIN_STYLES, held_out=False)
-    return shrink(emoji.images[rows], 32).permute(0, 2, 3, 1).contiguous().numpy()
+    return small(emoji.images[rows])
 
 
 def table(result: dict[str, Any]) -> str:

@@ -78,6 +78,11 @@ def shrink(images: np.ndarray, size: int = 32) -> torch.Tensor:
     return torch.cat(parts).to(device())
 
 
+def small(images: np.ndarray, size: int = 32) -> np.ndarray:
+    """Return pictures uint8 (N, H, W, 3) averaged down to uint8 (N, size, size, 3), on the host; see `shrink`."""
+    return shrink(images, size).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
 def as_ink(pixels: torch.Tensor) -> torch.Tensor:
     """Return uint8 pixels as float ink, 0 for white: padding with zeros then continues the background."""
     return (1 - pixels.float() / 255).contiguous(memory_format=torch.channels_last)

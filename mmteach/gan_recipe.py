@@ -13,12 +13,12 @@ import pandas as pd
 from torch import nn
 
 from mmteach.data import TRAIN_STYLES, load_emoji
+from mmteach.encoders import small
 from mmteach.feature_net import NAME as FEATURE_NET
 from mmteach.feature_net import picture_features
 from mmteach.gan import Discriminator, Generator, Penalty, sample, train_gan
 from mmteach.metrics import frechet_distance, kernel_distance, memorisation, precision_recall_density_coverage
 from mmteach.solutions import contact_sheet
-from mmteach.study_gan import small
 from mmteach.weights import Trained
 
 STEPS, BATCH, LR, SIZE = 8_000, 32, 1e-3, 32

@@ -22,15 +22,11 @@ import torch
 from PIL import Image
 
 from mmteach.data import TRAIN_STYLES, MultimodalDataset, load_emoji
-from mmteach.encoders import shrink
+from mmteach.encoders import small
 from mmteach.feature_net import NAME, picture_features
 from mmteach.gan import GAMES, Discriminator, Generator, Penalty, TrainedGan, diff_augment, sample, train_gan
-from mmteach.metrics import (
-    frechet_distance,
-    kernel_distance,
-    memorisation,
-    precision_recall_density_coverage,
-)
+from mmteach.metrics import memorisation
+from mmteach.report import compare
 from mmteach.solutions import contact_sheet
 from mmteach.study import RESULTS, _checksum, _write_json
 
@@ -100,11 +96,6 @@ def face_rows(dataset: MultimodalDataset, split: str) -> np.ndarray:
     return rows[["face" in name for name in subgroup]]
 
 
-def small(images: np.ndarray, size: int = 32) -> np.ndarray:
-    """Return pictures uint8 (N, H, W, 3) averaged down to uint8 (N, size, size, 3)."""
-    return shrink(images, size).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
 def run_arm(name: str, seed: int, steps: int, folder: Path) -> Path:
     """Train one arm with one thread, keep what it draws (averaged and last weights) under `folder`, and return where.
 
@@ -157,9 +148,7 @@ class Faces:
         real, fake, fresh = (picture_features(each) for each in (self.train, drawn, self.held_out))
         copies = memorisation(fake, real, fresh, groups=self.families)
         return {
-            "kernel": kernel_distance(real, fake, subsets=1, subset_size=len(real) + len(fake))[0],
-            "frechet": frechet_distance(real, fake),
-            **precision_recall_density_coverage(real, fake),
+            **compare(real, fake)[0],
             "copy_ratio": copies.ratio,
             "spread": pairwise(drawn) / pairwise(self.train),
         }
@@ -170,13 +159,7 @@ class Faces:
         features = picture_features(self.train)
         for _ in range(repeats):
             a, b = np.array_split(rng.permutation(features), 2)
-            found.append(
-                {
-                    "kernel": kernel_distance(a, b, subsets=1, subset_size=len(features))[0],
-                    "frechet": frechet_distance(a, b),
-                    **precision_recall_density_coverage(a, b),
-                }
-            )
+            found.append(compare(a, b)[0])
         return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mmteach.data import TRAIN_STYLES, MultimodalDataset, load_emoji
-from mmteach.encoders import shrink
+from mmteach.encoders import small
 from mmteach.metrics import bootstrap_interval
 from mmteach.solutions import contact_sheet
 from mmteach.vqvae import VQVAE, codebook_usage, psnr, reconstruct, train_vqvae
@@ -31,7 +31,7 @@ def emoji(
     """
     rows = dataset.rows(split, styles, held_out=False if split == "train" else None)
     family = dataset.concepts.loc[dataset.items["concept"].iloc[rows], "family"].to_numpy()
-    return shrink(dataset.images[rows], size).permute(0, 2, 3, 1).contiguous().cpu().numpy(), family
+    return small(dataset.images[rows], size), family
 
 
 def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None = None) -> Trained:
