@@ -479,7 +479,7 @@ def run(
     """
     if name != "03_fusion":
         raise ValueError(f"there is no study {name!r}; the only one so far is 03_fusion")
-    recipe, began, checksum = recipe or Recipe(), time.time(), _checksum()
+    recipe, began, checksum = recipe or Recipe(), time.time(), data_checksum()
     dataset = dataset or load_emoji()
     task = make_task(dataset)
     key = hashlib.sha256(json.dumps([asdict(recipe), checksum], sort_keys=True).encode()).hexdigest()[:12]
@@ -501,7 +501,7 @@ def run(
         "families": {part: int(table["family"].nunique()) for part, table in task.tables.items()},
         **summary(task, [_read_seed(file) for file in files]),
     }  # fmt: skip
-    _write_json(Path(out) / f"{name}.json", figures)
+    write_json(Path(out) / f"{name}.json", figures)
     return figures
 
 
@@ -534,7 +534,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _checksum() -> str:
+def data_checksum() -> str:
+    """Return the SHA-256 of the data set's own list of checksums, which names the data that figures come from."""
     return hashlib.sha256((find_emoji() / "SHA256SUMS").read_bytes()).hexdigest()
 
 
@@ -565,7 +566,8 @@ def _seconds(path: Path) -> float:
         return float(file["seconds"])
 
 
-def _write_json(path: Path, figures: dict[str, Any]) -> None:
+def write_json(path: Path, figures: dict[str, Any]) -> None:
+    """Write figures as JSON, rounded to four places, all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".tmp")
     beside.write_text(json.dumps(_plain(figures), indent=1) + "\n", "utf-8")

@@ -28,7 +28,7 @@ from mmteach.gan import GAMES, Discriminator, Generator, Penalty, TrainedGan, di
 from mmteach.metrics import memorisation
 from mmteach.report import compare
 from mmteach.solutions import contact_sheet
-from mmteach.study import RESULTS, _checksum, _write_json
+from mmteach.study import RESULTS, data_checksum, write_json
 
 LEARNING_RATES = (2e-4, 1e-3, 3e-3)
 SEEDS = (0, 1, 2)
@@ -119,7 +119,7 @@ def run_arm(name: str, seed: int, steps: int, folder: Path) -> Path:
 
 def _key(name: str) -> str:
     """Return the settings of an arm and the data as eight hexadecimal digits."""
-    said = json.dumps([asdict(arms()[name]), BATCH, WIDTH, _checksum()], sort_keys=True)
+    said = json.dumps([asdict(arms()[name]), BATCH, WIDTH, data_checksum()], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
@@ -258,11 +258,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     began, seeds = time.time(), list(range(chosen.seeds))
     train_all(names, seeds, steps, folder, chosen.processes)
     figures = {
-        "study": "04_gan", "seeds": seeds, "feature_network": NAME, "data": _checksum(), "machine": machine(),
+        "study": "04_gan", "seeds": seeds, "feature_network": NAME, "data": data_checksum(), "machine": machine(),
         "recipe": {"steps": steps, "batch": BATCH, "width": WIDTH, "drawn": DRAWN, "gamma": GAMMA, "threads": 1},
         **summary(names, seeds, steps, folder), "seconds_to_judge": time.time() - began,
     }  # fmt: skip
-    _write_json(out / "04_gan.json", figures)
+    write_json(out / "04_gan.json", figures)
     rows = [name for name in SHOWN if name in names] or names
     Image.fromarray(sheet(rows, steps, folder)).save(out / "04_gan.webp", quality=90)
     print(f"wrote {out / '04_gan.json'}")

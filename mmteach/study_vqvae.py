@@ -22,7 +22,7 @@ from mmteach.codebook import FSQ, Codebook
 from mmteach.data import load_emoji
 from mmteach.metrics import bootstrap_interval, paired_interval
 from mmteach.pca_codec import fit_pca_codes
-from mmteach.study import RESULTS, _checksum, _write_json, read
+from mmteach.study import RESULTS, data_checksum, read, write_json
 from mmteach.vqvae import VQVAE, codebook_usage, decibels, psnr, train_vqvae
 from mmteach.vqvae_recipe import emoji
 
@@ -85,7 +85,7 @@ def train_arm(
 
 def run_arm(name: str, seed: int, recipe: Recipe, folder: Path) -> Path:
     """Train one arm, keep its figures in a file under `folder`, and return where; a file that is there stays."""
-    key = hashlib.sha256(f"{name} {recipe} {_checksum()}".encode()).hexdigest()[:10]
+    key = hashlib.sha256(f"{name} {recipe} {data_checksum()}".encode()).hexdigest()[:10]
     path = folder / f"{name.replace(' ', '_').replace(',', '')}-{seed}-{key}.npz"
     if not path.exists():
         dataset = load_emoji()
@@ -165,7 +165,8 @@ def run(
         for bits, code in fit_pca_codes(emoji(dataset, "train")[0], BUDGETS).items()
     }
     return {
-        "study": NAME, "recipe": asdict(recipe), "seeds": list(seeds), "data_sha256": _checksum(), "machine": machine(),
+        "study": NAME, "recipe": asdict(recipe), "seeds": list(seeds),
+        "data_sha256": data_checksum(), "machine": machine(),
         "threads": torch.get_num_threads(), "pictures": len(test), "families": len(np.unique(family)),
         **summary(found, pca, family),
     }  # fmt: skip
@@ -187,6 +188,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
     recipe = replace(Recipe(), steps=5) if chosen.smoke else Recipe()
     out = chosen.parts if chosen.smoke and chosen.out == RESULTS else chosen.out
-    _write_json(out / f"{NAME}.json", run(range(chosen.seeds), recipe, chosen.parts / NAME))
+    write_json(out / f"{NAME}.json", run(range(chosen.seeds), recipe, chosen.parts / NAME))
     print(f"wrote {out / NAME}.json")
     return 0

@@ -11,7 +11,7 @@ import torch
 from mmteach import study_gan
 from mmteach.data import TRAIN_STYLES, load_emoji
 from mmteach.gan import GAMES
-from mmteach.study import _checksum
+from mmteach.study import data_checksum
 
 torch.set_num_threads(1)
 STEPS = 2
@@ -110,7 +110,7 @@ def test_figures_that_are_not_there_are_asked_for(tmp_path):
 
 def test_the_committed_figures_are_of_this_data_three_seeds_and_every_arm():
     figures = study_gan.read()
-    assert figures["data"] == _checksum()
+    assert figures["data"] == data_checksum()
     assert figures["seeds"] == list(study_gan.SEEDS)
     assert set(figures["arms"]) == set(study_gan.arms())
     for name, arm in study_gan.arms().items():
