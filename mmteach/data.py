@@ -162,6 +162,11 @@ def find_emoji(root: str | os.PathLike[str] | None = None) -> Path:
     )
 
 
+def data_checksum() -> str:
+    """Return the SHA-256 of the emoji data set's SHA256SUMS, which stands for all of its files."""
+    return hashlib.sha256((find_emoji() / "SHA256SUMS").read_bytes()).hexdigest()
+
+
 def verify(folder: Path) -> None:
     """Compare every file named in SHA256SUMS with its checksum; DataError names all that are wrong."""
     lines = [line.split("  ", 1) for line in (folder / "SHA256SUMS").read_text("utf-8").splitlines()]

@@ -7,7 +7,6 @@ model <name>.webp, and their lines in SHA256SUMS. After Mitchell et al. 2019, "M
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import os
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from mmteach.data import DataError, find_emoji
+from mmteach.data import DataError, data_checksum
 from mmteach.weights import Trained as Trained
 from mmteach.weights import load_weights, pretrained_folder, save_weights, verified, write_sums
 
@@ -76,11 +75,6 @@ def _made() -> dict[str, Any]:
         "torch": where["torch"],
         "python": where["python"],
     }
-
-
-def data_checksum() -> str:
-    """Return the SHA-256 of the emoji data set's SHA256SUMS, which stands for all of its files."""
-    return hashlib.sha256((find_emoji() / "SHA256SUMS").read_bytes()).hexdigest()
 
 
 def card(name: str, config: Mapping[str, Any], sheet: bool) -> str:

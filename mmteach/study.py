@@ -30,7 +30,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from mmteach.data import TRAIN_STYLES, VOICES, MultimodalDataset, find_emoji, load_emoji
+from mmteach.data import TRAIN_STYLES, VOICES, MultimodalDataset, data_checksum, load_emoji
 from mmteach.encoders import (
     SoundDictionary,
     coarse_log_probs,
@@ -532,11 +532,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = run(chosen.name, seeds=range(chosen.seeds), recipe=recipe, out=out, parts=chosen.parts)
     print(f"best fusion {figures['best_fusion']}, gain over {figures['best_single']}: {figures['gain']}")
     return 0
-
-
-def data_checksum() -> str:
-    """Return the SHA-256 of the data set's own list of checksums, which names the data that figures come from."""
-    return hashlib.sha256((find_emoji() / "SHA256SUMS").read_bytes()).hexdigest()
 
 
 def _write_seed(path: Path, found: dict[str, dict[str, np.ndarray]], seconds: float) -> None:

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmteach.data import TRAIN_STYLES, MultimodalDataset, load_emoji
+from mmteach.data import TRAIN_STYLES, MultimodalDataset, data_checksum, load_emoji
 from mmteach.encoders import small
 from mmteach.feature_net import NAME, picture_features
 from mmteach.gan import GAMES, Discriminator, Generator, Penalty, TrainedGan, diff_augment, sample, train_gan
 from mmteach.metrics import memorisation
 from mmteach.report import compare
 from mmteach.solutions import contact_sheet
-from mmteach.study import RESULTS, data_checksum, write_json
+from mmteach.study import RESULTS, write_json
 
 LEARNING_RATES = (2e-4, 1e-3, 3e-3)
 SEEDS = (0, 1, 2)

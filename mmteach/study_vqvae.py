@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from mmteach.codebook import FSQ, Codebook
-from mmteach.data import load_emoji
+from mmteach.data import data_checksum, load_emoji
 from mmteach.metrics import bootstrap_interval, paired_interval
 from mmteach.pca_codec import fit_pca_codes
-from mmteach.study import RESULTS, data_checksum, read, write_json
+from mmteach.study import RESULTS, read, write_json
 from mmteach.vqvae import VQVAE, codebook_usage, decibels, psnr, train_vqvae
 from mmteach.vqvae_recipe import emoji
 

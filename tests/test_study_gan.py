@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from mmteach import study_gan
-from mmteach.data import TRAIN_STYLES, load_emoji
+from mmteach.data import TRAIN_STYLES, data_checksum, load_emoji
 from mmteach.gan import GAMES
-from mmteach.study import data_checksum
 
 torch.set_num_threads(1)
 STEPS = 2
