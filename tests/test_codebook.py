@@ -450,3 +450,13 @@ def test_fsq_passes_the_gradient_of_its_bound_and_has_nothing_to_learn():
     assert float(out.commitment_loss) == 0
     assert not list(fsq.parameters())
     assert torch.equal(fsq.assign(z_e), out.indices)
+
+
+def test_a_state_that_had_not_started_makes_the_codebook_start_from_data_again():
+    fresh, book, batch = Codebook(16, 64), Codebook(16, 64), clusters()
+    book(batch())
+    book.load_state_dict(fresh.state_dict())
+    book(batch())
+    assert bool(book.started)
+    assert not torch.equal(book.codes, fresh.codes)
+    assert (book.codes[:, None] - fresh.codes).norm(dim=2).min() > 1  # none is left of the random start
