@@ -408,6 +408,9 @@ for init in ("rows", "kmeans"):
         out = book(z_e if rank < 0 else z_e[4 * rank : 4 * rank + 4])
         said.append(out.perplexity)
     torch.save({**book.state_dict(), "said": torch.stack(said)}, f"{folder}/{init}{rank}.pt")
+if rank >= 0:  # a process that leaves while the other is still talking makes that one abort
+    dist.barrier()
+    dist.destroy_process_group()
 """
 
 
