@@ -46,6 +46,12 @@ def device() -> torch.device:
     return torch.device("cuda" if wanted else "cpu")
 
 
+def fast_bfloat16() -> bool:
+    """Return whether the processor multiplies bfloat16 matrices in hardware, two to three times as fast as float32."""
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
 def seed_everything(seed: int) -> torch.Generator:
     """Seed Python, NumPy and torch; return a CPU generator of the same seed for shuffling."""
     random.seed(seed)

@@ -1,0 +1,458 @@
+"""The prior: a decoder-only transformer that writes pictures as sentences of codes, given a caption and a style.
+
+Built in notebook 07, on the codes of `vqvae`. Follows Vaswani et al. 2017 (arXiv:1706.03762), Ramesh et al. 2021
+(arXiv:2102.12092), and Ho and Salimans 2022 (arXiv:2207.12598) for guidance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmteach.captions import CaptionBag, pieces
+from mmteach.embed import load_pretrained as load_embedding
+from mmteach.engine import Scalars, Stateful, run_steps
+from mmteach.train import batches, device, ema_update, fast_bfloat16, seed_everything, to_pictures
+from mmteach.vqvae import VQVAE
+from mmteach.vqvae import load_pretrained as load_vqvae
+from mmteach.weights import load_weights
+
+Past = tuple[Tensor, Tensor]  # keys and values of all places so far, (B, heads, T, W / heads) each
+Reader = Callable[[Sequence[str]], Tensor]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """All sizes of a prior: tokens a picture, codes, styles, ways (see `train_prior`), and the network's own."""
+
+    tokens: int = 64
+    codes: int = 512
+    styles: int = 7
+    ways: int = 1
+    width: int = 192
+    depth: int = 4
+    heads: int = 4
+    words: int = 64
+    shared: int = 0
+    layout: int = 16
+    prefix: int = 2
+    dropout: float = 0.1
+
+
+class Meaning(NamedTuple):
+    """What is asked for: prefix (B, P, W), a hint for each place (B, T, W), and the style int64 (B,)."""
+
+    prefix: Tensor
+    hints: Tensor
+    style: Tensor
+
+
+def thin(x: Tensor, share: float) -> Tensor:
+    """Return x (B, T, W) with a share of each sentence's channels left out at all places, the rest scaled up for it.
+
+    Dropout that draws B * W numbers instead of B * T * W: on a processor the drawing is what costs.
+    """
+    if share == 0:
+        return x
+    kept = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= share
+    return x * kept.to(x.dtype) / (1 - share)
+
+
+def later(new: int, places: int, like: Tensor) -> Tensor:
+    """Return (new, places), minus infinity where one of the last `new` places would look ahead, else 0."""
+    return torch.full((new, places), -torch.inf, dtype=like.dtype, device=like.device).triu(places - new + 1)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)); the style scales and shifts what each norm lets through."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width, self.heads, self.dropout = shape.width, shape.heads, shape.dropout
+        self.norm_1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm_2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.style = nn.Embedding(shape.styles, 4 * width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        nn.init.zeros_(self.style.weight)
+
+    def forward(self, x: Tensor, style: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        """x: (B, T, W), style: int64 (B,) -> (B, T, W), and the keys and values of all places so far."""
+        scale_1, shift_1, scale_2, shift_2 = self.style(style)[:, None].chunk(4, dim=2)
+        mixed, kept = self.attend(self.norm_1(x) * (1 + scale_1) + shift_1, past)
+        x = x + thin(mixed, self.dropout * self.training)
+        return x + thin(
+            self.mlp(self.norm_2(x) * (1 + scale_2) + shift_2), self.dropout * self.training
+        ), kept
+
+    def attend(self, x: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        """Every place looks at itself and at those before it; `past` holds what earlier calls have seen."""
+        q, k, v = (each.unflatten(2, (self.heads, -1)).transpose(1, 2) for each in self.qkv(x).chunk(3, 2))
+        if past is not None:
+            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+        scores = q @ k.transpose(2, 3) * k.shape[3] ** -0.5
+        mixed = (scores + later(x.shape[1], k.shape[2], scores)).softmax(3).to(v.dtype) @ v
+        return self.out(mixed.transpose(1, 2).flatten(2)), (k, v)
+
+
+class TokenPrior(nn.Module):
+    """Codes so far, caption and style to logits of the next code; carries the VQ-VAE that draws the codes.
+
+    The caption enters twice: as `prefix` places that every code may look at, and as hints, one for each place, so that
+    what is asked for need not be fetched by attention alone. `shared` is a frozen text tower of `shape.shared` numbers.
+    """
+
+    vqvae: VQVAE
+    shared: Reader | None
+
+    def __init__(
+        self, vqvae: VQVAE, shape: Shape, styles: Sequence[str], shared: Reader | None = None
+    ) -> None:
+        super().__init__()
+        self.shape, self.styles = shape, tuple(styles)
+        self.history: list[Scalars] = []
+        for name, each in {"vqvae": vqvae, "shared": shared}.items():
+            object.__setattr__(self, name, each)  # carried, but neither trained nor saved with this network
+        width = shape.width
+        self.bag = CaptionBag(shape.words)
+        nn.init.normal_(self.bag.table.weight, std=0.1)
+        self.understand = nn.Sequential(
+            nn.Linear(shape.words + shape.shared, 2 * width), nn.GELU(), nn.Dropout(shape.dropout),
+            nn.Linear(2 * width, width),
+        )  # fmt: skip
+        self.null = nn.Parameter(torch.zeros(width))
+        self.code, self.style = nn.Embedding(shape.codes, width), nn.Embedding(shape.styles, width)
+        self.way = nn.Embedding(shape.ways, width)
+        self.place = nn.Parameter(0.02 * torch.randn(shape.prefix + shape.tokens - 1, width))
+        self.to_prefix = nn.Linear(width, shape.prefix * width)
+        self.to_layout = nn.Linear(width, shape.tokens * shape.layout)
+        self.from_layout = nn.Linear(shape.layout, width)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
+        self.norm = nn.LayerNorm(width)
+        for table in (self.code, self.style, self.way):
+            nn.init.normal_(table.weight, std=0.05)
+
+    def read(self, captions: Sequence[str]) -> Tensor:
+        """Return what captions mean to the prior, (B, W); a caption without a word means the learned null."""
+        vectors = self.bag(captions)
+        if self.shared is not None:
+            with torch.no_grad():
+                vectors = torch.cat([vectors, 4 * self.shared(captions).to(vectors)], 1)
+        nothing = torch.tensor([not pieces(each) for each in captions], device=vectors.device)
+        return torch.where(nothing[:, None], self.null, self.understand(vectors))
+
+    def meaning(self, captions: Sequence[str], style: Tensor, way: Tensor | None = None) -> Meaning:
+        """Return what the network is conditioned on, for B captions, styles int64 (B,) and ways int64 (B,)."""
+        asked = (
+            self.read(captions)
+            + self.style(style)
+            + self.way(torch.zeros_like(style) if way is None else way)
+        )
+        prefix = self.to_prefix(asked).unflatten(1, (self.shape.prefix, -1))
+        hints = self.from_layout(F.gelu(self.to_layout(asked).unflatten(1, (self.shape.tokens, -1))))
+        return Meaning(prefix, hints, style)
+
+    def forward(self, seen: Tensor, meaning: Meaning, cache: list[Past] | None = None) -> Tensor:
+        """Return logits (B, t + 1, K) for the places up to the one after `seen`, codes int64 (B, t).
+
+        With `cache`, a list that is empty at first and is filled here, only the last place is worked out: (B, 1, K).
+        """
+        first = self.shape.prefix - 1  # the place of the prefix that the first code is told from
+        x = torch.cat([meaning.prefix, self.code(seen)], 1) + self.place[: first + 1 + seen.shape[1]]
+        x = torch.cat([x[:, :first], x[:, first:] + meaning.hints[:, : seen.shape[1] + 1]], 1)
+        start = 0 if not cache else -1
+        x, kept = thin(x[:, start:], self.shape.dropout * self.training), []
+        for number, block in enumerate(self.blocks):
+            x, past = block(x, meaning.style, cache[number] if cache else None)
+            kept.append(past)
+        if cache is not None:
+            cache[:], x = kept, x[:, -1:]
+        else:
+            x = x[:, first:]
+        return F.linear(self.norm(x), self.code.weight)
+
+
+def guide(given: Tensor, null: Tensor, guidance_scale: float) -> Tensor:
+    """Return null + scale * (given - null): 1 is no guidance, 0 is unconditional, exactly (b + (a - b) is not a)."""
+    if guidance_scale in (0, 1):
+        return given if guidance_scale else null
+    return null + guidance_scale * (given - null)
+
+
+def choose(logits: Tensor, chance: Tensor, temperature: float, top_k: int | None) -> Tensor:
+    """Return one code a row, int64 (B,), from logits (B, K) and a number in [0, 1) a row.
+
+    temperature 0 takes the likeliest; top_k leaves only the k likeliest to be drawn.
+    """
+    if temperature == 0:
+        return logits.argmax(1)
+    if top_k:
+        least = logits.topk(min(top_k, logits.shape[1])).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    upto = (logits.double() / temperature).softmax(1).cumsum(1)
+    return (upto <= chance[:, None] * upto[:, -1:]).sum(1).clamp(max=logits.shape[1] - 1)
+
+
+@torch.no_grad()
+def sample_codes(
+    model: TokenPrior, captions: Sequence[str], *, styles: str | Sequence[str] | None = None,
+    guidance_scale: float = 1.0, temperature: float = 1.0, top_k: int | None = None, seed: int = 0,
+    fixed: Tensor | None = None, cached: bool = True,
+) -> Tensor:  # fmt: skip
+    """Return codes int64 (n, T) for n captions; picture i draws its numbers from seed + i, whatever the batch.
+
+    styles: one for all, one each, or None: each picture's seed picks one. fixed: codes int64 (n, T) to keep, -1 where
+    a code is to be drawn. cached: keep keys and values from place to place; without, all is worked out anew each time.
+    Raises ValueError on an unknown style, a number of styles or fixed codes that differs, or settings out of range.
+    """
+    check_settings(guidance_scale, temperature, top_k)
+    chance = torch.stack([_numbers(seed + i, model.shape.tokens + 1) for i in range(len(captions))])
+    where = model.place.device
+    style = _style_codes(model, styles, len(captions), chance[:, -1]).to(where)
+    fixed = torch.full((len(captions), model.shape.tokens), -1) if fixed is None else fixed
+    if fixed.shape != (len(captions), model.shape.tokens):
+        raise ValueError(
+            f"fixed must be codes ({len(captions)}, {model.shape.tokens}), got {tuple(fixed.shape)}"
+        )
+    both = guidance_scale not in (0, 1)
+    asked = (
+        [*captions, *[""] * len(captions)]
+        if both
+        else [""] * len(captions)
+        if guidance_scale == 0
+        else captions
+    )
+    meaning = model.meaning(asked, style.repeat(2) if both else style)
+    codes, cache = torch.empty(len(captions), 0, dtype=torch.int64, device=where), list[Past]()
+    for place in range(model.shape.tokens):
+        seen = codes.repeat(2, 1) if both else codes
+        logits = model(seen, meaning, cache if cached else None)[:, -1]
+        logits = guide(logits[: len(captions)], logits[len(captions) :], guidance_scale) if both else logits
+        drawn = choose(logits, chance[:, place].to(where), temperature, top_k)
+        kept = fixed[:, place].to(where)
+        codes = torch.cat([codes, torch.where(kept >= 0, kept, drawn)[:, None]], 1)
+    return codes
+
+
+def check_settings(guidance_scale: float, temperature: float, top_k: int | None) -> None:
+    """Raise ValueError when a setting of `sample` is out of range."""
+    if not (np.isfinite(guidance_scale) and guidance_scale >= 0):
+        raise ValueError(f"guidance_scale must be at least 0 (1 is no guidance), got {guidance_scale}")
+    if not (np.isfinite(temperature) and temperature >= 0):
+        raise ValueError(f"temperature must be at least 0 (0 takes the likeliest code), got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be at least 1, or None for all codes, got {top_k}")
+
+
+def _numbers(seed: int, count: int) -> Tensor:
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _style_codes(model: TokenPrior, styles: str | Sequence[str] | None, count: int, chance: Tensor) -> Tensor:
+    """Return the number of each picture's style, int64 (n,)."""
+    if styles is None:
+        return (chance * len(model.styles)).long()
+    names = [styles] * count if isinstance(styles, str) else list(styles)
+    if len(names) != count:
+        raise ValueError(f"{count} captions but {len(names)} styles")
+    unknown = sorted(set(names) - set(model.styles))
+    if unknown:
+        raise ValueError(f"no style {unknown[0]!r}; this model draws in {', '.join(model.styles)}")
+    return torch.tensor([model.styles.index(name) for name in names], dtype=torch.int64)
+
+
+def sample(
+    model: TokenPrior, captions: Sequence[str], *, styles: str | Sequence[str] | None = None,
+    guidance_scale: float = 2.0, temperature: float = 0.8, top_k: int | None = None, seed: int = 0,
+    fixed: Tensor | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Return pictures uint8 (n, H, W, C) for n captions; see `sample_codes` for the settings and errors."""
+    if isinstance(captions, str):
+        raise ValueError("captions is a list of strings; for one picture give [caption]")
+    codes = sample_codes(
+        model, captions, styles=styles, guidance_scale=guidance_scale, temperature=temperature, top_k=top_k,
+        seed=seed, fixed=fixed,
+    )  # fmt: skip
+    return draw(model.vqvae, codes)
+
+
+def draw(vqvae: VQVAE, codes: Tensor) -> np.ndarray:
+    """Return pictures uint8 (n, H, W, C) for sentences of codes int64 (n, T), T a square number."""
+    side = round(codes.shape[1] ** 0.5)
+    codes = codes.to(next(vqvae.parameters()).device)
+    parts = [vqvae.decode_tokens(part.unflatten(1, (side, side))) for part in codes.split(256)]
+    return (
+        np.concatenate([to_pictures(part) for part in parts])
+        if len(codes)
+        else np.zeros((0, 32, 32, 3), np.uint8)
+    )
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Pictures as a prior learns them.
+
+    codes: int64 (N, V, T), each picture in V ways (as it is, mirrored, shifted, …); way 0 is as it is
+    styles: int64 (N,), the number of each picture's style
+    captions: for each picture what it may be called; one is drawn each time
+    """
+
+    codes: Tensor
+    styles: Tensor
+    captions: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a prior is trained: see `train_prior`."""
+
+    steps: int
+    batch_size: int = 64
+    lr: float = 2e-3
+    drop_caption: float = 0.1
+    drop_code: float = 0.1
+    average: float = 0.999
+    weight_decay: float = 0.05
+
+
+def train_prior(
+    model: TokenPrior, corpus: Corpus, settings: Settings, *, seed: int, held: Corpus | None = None,
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None, checkpoint: Path | None = None, every: int = 100,
+    progress: Callable[[int, Scalars], None] | None = None,
+) -> TokenPrior:  # fmt: skip
+    """Train `model` on a corpus and return it in eval mode, its weights averaged over the last steps; see `history`.
+
+    Each step draws a way and a caption for each picture. drop_caption: the share of captions replaced by the null
+    caption, for guidance. drop_code: the share of codes replaced by random ones in what the model sees, for its own
+    mistakes will come. history notes the loss, and of `held` the bits a code in way 0 with the first caption.
+    """
+    generator, where, loss = seed_everything(seed), device(), loss or next_code_loss
+    model = model.to(where).train()
+    averaged, codes, styles = deepcopy(model).eval(), corpus.codes.to(where), corpus.styles.to(where)
+    optimizer = torch.optim.AdamW(_decayed(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.lr, total_steps=settings.steps, pct_start=0.1
+    )
+
+    def step(pick: Tensor, number: int) -> dict[str, Tensor]:
+        pick = pick.to(where)
+        way = torch.randint(codes.shape[1], pick.shape).to(where)
+        right = codes[pick, way]
+        seen = spoilt(right, model.shape.codes, settings.drop_code)
+        captions = _some_captions(corpus.captions, pick, settings.drop_caption)
+        with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda" or fast_bfloat16()):
+            logits = model(seen[:, :-1], model.meaning(captions, styles[pick], way))
+        error = loss(logits.float(), right)
+        optimizer.zero_grad(set_to_none=True)
+        error.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            ema_update(averaged, model, min(settings.average, number / (number + 10)))
+        noted = {"bits": error.detach() / np.log(2)}
+        if held is not None and number % every == 0:
+            noted["held-out bits"] = bits_per_token(averaged, held).mean()
+        return noted
+
+    parts: dict[str, Stateful] = {
+        "model": model, "averaged": averaged, "optimizer": optimizer, "schedule": schedule,
+    }  # fmt: skip
+    about = {
+        **asdict(settings), **asdict(model.shape), "seed": seed, "codes": corpus.codes, "styles": corpus.styles,
+        "captions": [list(each) for each in corpus.captions], "loss": loss,
+    }  # fmt: skip
+    picks = batches(len(codes), settings.batch_size, settings.steps, generator)
+    history = run_steps(
+        step, picks, parts=parts, about=about, checkpoint=checkpoint, every=every, progress=progress
+    )
+    averaged.history = history
+    return averaged.requires_grad_(False).eval()
+
+
+def spoilt(codes: Tensor, num_codes: int, share: float) -> Tensor:
+    """Return codes int64 (B, T) with a share of them replaced by random ones."""
+    chance = torch.rand(codes.shape).to(codes.device)
+    return torch.where(chance < share, torch.randint_like(codes, num_codes), codes)
+
+
+def next_code_loss(logits: Tensor, codes: Tensor) -> Tensor:
+    """Return the mean surprise, in nats, at codes int64 (B, T) of logits (B, T, K), place t told from those before."""
+    return F.cross_entropy(logits.flatten(0, 1), codes.flatten())
+
+
+def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the parameters in two groups: matrices, which decay, and the rest, which does not."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+
+
+def _some_captions(captions: Sequence[Sequence[str]], pick: Tensor, drop: float) -> list[str]:
+    """Return for each picture one of its captions, or with probability `drop` none."""
+    chance = torch.rand(len(pick), 2).tolist()
+    found = []
+    for number, (which, dropped) in zip(pick.tolist(), chance, strict=True):
+        choices = captions[number]
+        found.append("" if dropped < drop else choices[int(which * len(choices))])
+    return found
+
+
+@torch.no_grad()
+def bits_per_token(model: TokenPrior, corpus: Corpus, batch_size: int = 256) -> Tensor:
+    """Return the mean surprise of the model at each picture's codes, in bits a token: float (N,).
+
+    The codes are those of way 0 and the caption is the first of each picture. Source: Shannon 1948.
+    """
+    where = model.place.device
+    found = []
+    for pick in torch.arange(len(corpus.codes)).split(batch_size):
+        right = corpus.codes[pick, 0].to(where)
+        captions = [corpus.captions[number][0] for number in pick.tolist()]
+        logits = model(right[:, :-1], model.meaning(captions, corpus.styles[pick].to(where)))
+        surprise = F.cross_entropy(logits.transpose(1, 2), right, reduction="none")
+        found.append(surprise.mean(1).cpu() / np.log(2))
+    return torch.cat(found)
+
+
+def unigram_bits(train: Tensor, test: Tensor, num_codes: int) -> float:
+    """Return the bits a token of codes `test` (N, T) under how often each code occurs in `train`, one added to each."""
+    counts = torch.bincount(train.flatten(), minlength=num_codes).double() + 1
+    return float(-(counts / counts.sum()).log2()[test.flatten()].mean())
+
+
+def bigram_bits(train: Tensor, test: Tensor, num_codes: int, weight: float = 50.0) -> float:
+    """Return the bits a token under the code to the left, and for the first of a picture under all codes.
+
+    The counts of each pair are smoothed with `weight` draws of the unigram (Dirichlet prior).
+    """
+    alone = torch.bincount(train.flatten(), minlength=num_codes).double() + 1
+    alone = alone / alone.sum()
+    pairs = torch.bincount(
+        (train[:, :-1] * num_codes + train[:, 1:]).flatten(), minlength=num_codes**2
+    ).double()
+    pairs = pairs.view(num_codes, num_codes) + weight * alone
+    chances = pairs / pairs.sum(1, keepdim=True)
+    told = chances[test[:, :-1], test[:, 1:]].log2().sum() + alone[test[:, 0]].log2().sum()
+    return float(-told / test.numel())
+
+
+def load_pretrained(name: str | None = None, device: str = "cpu") -> TokenPrior:
+    """Return the shipped prior over the codes of the shipped VQ-VAE, in eval mode.
+
+    name: of other weights beside it. Raises DataError when a file is missing or damaged.
+    """
+    config, state = load_weights(name or "prior")
+    shape = Shape(**config["shape"])
+    reader = load_embedding(device=device).text if shape.shared else None
+    model = TokenPrior(load_vqvae(device=device), shape, config["styles"], reader)
+    model.load_state_dict(state)
+    return model.requires_grad_(False).eval().to(device)
