@@ -19,12 +19,15 @@ from typing import Any
 
 import nbformat
 
+import mmteach
+from mmteach import claims
 from mmteach.doctor import ROOT, TIMINGS, machine
 from mmteach.execute import Outcome, execute
 from mmteach.train import PROFILES, profile
 
 NOTEBOOKS = ROOT / "notebooks"
 README = ROOT / "README.md"
+CLAIMS = claims.FILE
 LARGEST_BYTES = 1_500_000
 TIME = re.compile(r"(\*\*Time\*\*:? )[^,;.\n]*?((?: to run)? on two (?:CPU )?cores)")
 
@@ -56,14 +59,19 @@ def find(names: list[str]) -> list[Path]:
 
 
 def digest(notebook: nbformat.NotebookNode, name: str) -> str:
-    """Return a digest of all that a run depends on: cells, profile, package, data, studies, versions."""
+    """Return a digest of all that a run depends on: cells, profile, package, data, studies, versions.
+
+    The claims on file are the outcome of runs, and count only for a notebook that quotes them.
+    """
     parts = [
         name,
         machine()["python"],
         *(importlib.metadata.version(each) for each in ("torch", "scikit-learn")),
     ]
     parts += [f"{cell.cell_type}\n{cell.source}" for cell in notebook.cells]
-    studies = sorted(each for each in (ROOT / "data" / "results").glob("*.json") if each != TIMINGS)
+    quotes = any("mmteach.claims" in each or "import claims" in each for each in parts)
+    results = sorted((ROOT / "data" / "results").glob("*.json"))
+    studies = [each for each in results if each.name != TIMINGS.name and (quotes or each.name != CLAIMS.name)]
     files = [
         *sorted((ROOT / "mmteach").glob("*.py")),
         *sorted((ROOT / "data").glob("*/SHA256SUMS")),
@@ -144,35 +152,69 @@ def table(outcomes: list[Outcome], where: dict[str, Any]) -> str:
 
 
 def publish(paths: list[Path], outcomes: list[Outcome], out: Path, where: dict[str, Any]) -> None:
-    """Write the executed notebooks over the committed ones, and their times into them, the README and the times file.
+    """Write the executed notebooks over the committed ones, their times and claims on file, and both into the README.
 
-    Raises CannotRun when a notebook was edited while it ran, or has grown too large to keep.
+    All or nothing: raises CannotRun, and writes nothing, when a notebook was edited while it ran, or has grown too
+    large to keep, or claims what its run does not bear out.
     """
     known: dict[str, Any] = (
         json.loads(TIMINGS.read_text(encoding="utf-8"))["notebooks"] if TIMINGS.exists() else {}
     )
+    texts, entries = {}, claims.read(CLAIMS)
     for path, outcome in zip(paths, outcomes, strict=True):
-        notebook = nbformat.read(out / f"{path.stem}.ipynb", as_version=4)
-        if sources(notebook) != sources(nbformat.read(path, as_version=4)):
-            raise CannotRun(
-                f"{path.stem} was edited while it ran: run it again, what is written there is kept"
-            )
-        notebook.cells[0].source = with_time(notebook.cells[0].source, outcome.seconds)
-        text = as_text(notebook)
-        if len(text.encode()) > LARGEST_BYTES:
-            raise CannotRun(
-                f"{path.stem} has {len(text.encode()):,} bytes; {LARGEST_BYTES:,} is the most to keep"
-            )
-        write(path, text)
+        notebook = executed(outcome, outcome.profile, out)
+        texts[path] = publishable(path, notebook, outcome)
+        entries[path.stem] = entry(notebook, outcome, where)
         known[path.stem] = {
             "seconds": outcome.seconds,
             "peak_mib": outcome.peak_mib,
             "claims": len(outcome.claims),
         }
-    known = dict(sorted(known.items()))
-    record = {"profile": "cpu", "machine": where, "notebooks": known}
+    try:
+        for path in paths:
+            claims.borne_out(path.stem, entries[path.stem]["claims"])
+        readme = claims.quoted(with_times(README.read_text(encoding="utf-8"), known), entries)
+    except (claims.NotBorneOut, claims.NoSuchClaim) as error:
+        raise CannotRun(f"nothing is updated: {error}") from error
+    for path, text in texts.items():
+        write(path, text)
+    record = {"profile": "cpu", "machine": where, "notebooks": dict(sorted(known.items()))}
     write(TIMINGS, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    write(README, with_times(README.read_text(encoding="utf-8"), known))
+    write(CLAIMS, claims.as_text(entries))
+    write(README, readme)
+
+
+def publishable(path: Path, notebook: nbformat.NotebookNode, outcome: Outcome) -> str:
+    """Return the text of an executed notebook, its time filled in; raises CannotRun when it cannot take its place."""
+    if sources(notebook) != sources(nbformat.read(path, as_version=4)):
+        raise CannotRun(f"{path.stem} was edited while it ran: run it again, what is written there is kept")
+    notebook.cells[0].source = with_time(notebook.cells[0].source, outcome.seconds)
+    text = as_text(notebook)
+    if len(text.encode()) > LARGEST_BYTES:
+        raise CannotRun(
+            f"{path.stem} has {len(text.encode()):,} bytes; {LARGEST_BYTES:,} is the most to keep"
+        )
+    return text
+
+
+def executed(outcome: Outcome, name: str, out: Path) -> nbformat.NotebookNode:
+    """Return the notebook that a run under `name` left in `out`; one that ran late, under smoke, lies deeper."""
+    folder = out if outcome.profile == name else out / outcome.profile
+    return nbformat.read(folder / f"{outcome.notebook}.ipynb", as_version=4)
+
+
+def entry(notebook: nbformat.NotebookNode, outcome: Outcome, where: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run of a notebook puts on file: when, how and where it ran, and its claims."""
+    made = {
+        "date": outcome.date,
+        "profile": outcome.profile,
+        "mmteach": mmteach.__version__,
+        "machine": where,
+    }
+    try:
+        return {"run": made, "claims": claims.collect(notebook)}
+    except ValueError as error:
+        raise CannotRun(f"{outcome.notebook}: {error}") from error
 
 
 def sources(notebook: nbformat.NotebookNode) -> list[str]:
@@ -239,9 +281,11 @@ def run(
     print(f"\n{text}", flush=True)
     rows = {"machine": where, "notebooks": [asdict(each) for each in outcomes]}
     write(out / "table.json", json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    entries = {each.notebook: entry(executed(each, name, out), each, where) for each in outcomes}
+    write(out / CLAIMS.name, claims.as_text(entries))
     if update and not any(each.failed for each in outcomes):
         publish(paths, outcomes, out, where)
-        print("Updated the committed notebooks, their times and the README.")
+        print("Updated the committed notebooks, their times and claims, and the README.")
     return outcomes
 
 
@@ -255,7 +299,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="folder for the executed notebooks (runs/PROFILE)")
     parser.add_argument(
-        "--update", action="store_true", help="write the committed notebooks and times (cpu only)"
+        "--update", action="store_true", help="write the committed notebooks, times and claims (cpu only)"
     )
     parser.add_argument("--fresh", action="store_true", help="run also what an earlier run has done")
     parser.add_argument(

@@ -22,6 +22,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbclient.util import ensure_async
 
+from mmteach.claims import MEDIA_TYPE
+
 CELL_SECONDS = {"smoke": 300, "cpu": 900, "gpu": 1_800}
 SLICE_SECONDS = 0.25
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -45,6 +47,7 @@ class Outcome:
     failed: str = ""
     died: bool = False
     digest: str = ""
+    date: str = ""
     reused: bool = False
 
 
@@ -122,12 +125,9 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 
 
 def claims_in(notebook: nbformat.NotebookNode) -> list[str]:
-    """Return the lines that `claim(...)` printed, each with its mark: ✓, ✗, or · where it was not judged."""
-    cells = [each for each in notebook.cells if each.cell_type == "code" and "claim(" in each.source]
-    printed = "".join(
-        out.get("text", "") for cell in cells for out in cell.outputs if out.output_type == "stream"
-    )
-    return [line for line in printed.splitlines() if line.startswith(("✓", "✗")) or "not judged" in line]
+    """Return the lines that `claim(...)` showed, each with its mark: ✓, ✗, or · where it was not judged."""
+    outputs = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
+    return [out.data["text/plain"] for out in outputs if MEDIA_TYPE in out.get("data", {})]
 
 
 def failure(cell: Any, number: int, error: Exception) -> str:
@@ -189,7 +189,9 @@ def execute(
     clean(notebook)
     claims = claims_in(notebook)
     peak = round(client.peak_bytes / 2**20)
-    return notebook, Outcome(path.stem, name, seconds, peak, len(notebook.cells), claims, failed, died)
+    today = time.strftime("%Y-%m-%d")
+    outcome = Outcome(path.stem, name, seconds, peak, len(notebook.cells), claims, failed, died, date=today)
+    return notebook, outcome
 
 
 def environment(name: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmteach import solutions
+from mmteach import claims, solutions
 from mmteach.metrics import Interval
 from mmteach.train import profile
 
@@ -171,19 +171,41 @@ def need_told_apart(
     need_close(answer, expected, what, tolerance)
 
 
-def claim(text: str, holds: Any, figure: object = "") -> None:
+def claim(text: str, holds: Any, figure: Any = "", form: str = "") -> None:
     """State a claim and whether this run bears it out; `figure` is the number behind it.
 
+    `figure`: a number, an Interval, a dict of them, or text; it is shown by `form`, as str.format takes it
+    ('{:.1f} dB'; a dict by its names, '{kept:.0f} of {used:.0f}'), and kept beside the line for `mmteach.claims`.
     Under `cpu` and `gpu` a claim that does not hold raises ClaimFailed; `smoke` is too short to judge one.
     Raises TypeError when `holds` is a figure where true or false is meant.
     """
     if not isinstance(holds, (bool, np.bool_)):
         raise TypeError(f"claim needs true or false, got {holds!r}: compare the figure with something")
-    shown = f"{figure}" if isinstance(figure, Interval) else f"[{figure}]"  # an interval brings its brackets
-    tail = f"  {shown}" if str(figure) else ""
-    if profile() == "smoke":
-        print(f"· {text}{tail}  (smoke run: not judged)")
-        return
-    print(f"{'✓' if holds else '✗'} {text}{tail}")
-    if not holds:
-        raise ClaimFailed(f"{text}{tail}")
+    judged, shown = profile() != "smoke", claims.spoken(figure, form)
+    bare = isinstance(figure, Interval) or not shown  # an interval brings its brackets
+    said = text if not shown else f"{text}  {shown if bare else f'[{shown}]'}"
+    mark, tail = ("✓" if holds else "✗", "") if judged else ("·", "  (smoke run: not judged)")
+    kept = {
+        "claim": text,
+        "holds": bool(holds) if judged else None,
+        "figure": claims.plain(figure),
+        "shown": shown,
+    }
+    _show(f"{mark} {said}{tail}", {claims.MEDIA_TYPE: kept})
+    if judged and not holds:
+        raise ClaimFailed(said)
+
+
+def _show(line: str, beside: dict[str, Any]) -> None:
+    """Show a line in the notebook with what programs read beside it; outside of one, print it."""
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        inside = False
+    else:
+        inside = get_ipython() is not None
+    if inside:
+        display({"text/plain": line, **beside}, raw=True)
+    else:
+        print(line)

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mmteach import __main__, course, doctor, execute, lab
+from mmteach import __main__, claims, course, doctor, execute, lab
 
 CLAIM = "from mmteach import check\ncheck.claim('two is three', 2 == 3, '2')"
 
@@ -107,6 +107,23 @@ def test_what_a_run_depends_on_is_in_its_digest(tiny) -> None:
     assert course.digest(notebook, "smoke") != same
 
 
+def test_the_claims_on_file_count_only_for_a_notebook_that_quotes_them(
+    tiny, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(course, "ROOT", tmp_path)
+    path = tmp_path / "data" / "results" / "claims.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("one")
+    cells = ("print(1)", "from mmteach import claims")
+    notebooks = [nbformat.read(tiny(each), as_version=4) for each in cells]
+    before = [course.digest(each, "smoke") for each in notebooks]
+    path.write_text("other")
+    assert [course.digest(each, "smoke") == old for each, old in zip(notebooks, before, strict=True)] == [
+        True,
+        False,
+    ]
+
+
 @pytest.mark.parametrize("name", ["emoji/SHA256SUMS", "pretrained/SHA256SUMS", "results/04_gan.json"])
 def test_data_weights_and_studies_are_in_the_digest(name: str, tiny, tmp_path: Path, monkeypatch) -> None:
     notebook = nbformat.read(tiny("print(1)"), as_version=4)
@@ -178,41 +195,137 @@ def test_update_is_refused_for_what_the_course_does_not_publish(words: list[str]
     assert "--update" in capsys.readouterr().err
 
 
-def test_update_writes_notebook_times_and_readme(tiny, tmp_path: Path, monkeypatch) -> None:
-    path = tiny("# **Time**: soon on two cores; 1 hour for you\nprint('hello')", name="03_tiny")
-    readme = tmp_path / "README.md"
-    readme.write_text("| [03](notebooks/03_tiny.ipynb) | Why? | never | 1 h |\n| other | | x | |\n")
-    monkeypatch.setattr(course, "README", readme)
-    monkeypatch.setattr(course, "TIMINGS", tmp_path / "timings.json")
-    course.run([str(path)], name="cpu", out=tmp_path / "out", update=True)
+HOLDS = "from mmteach import check\ncheck.claim('two is even', 2 % 2 == 0, {'rest': 2 % 2})"
+
+
+def said(sentence: str = "two is even", holds: bool = True) -> str:
+    """Return a cell that leaves what `claim` would, without waiting for the package."""
+    made = {"claim": sentence, "holds": holds, "figure": {"rest": 0}, "shown": "rest 0"}
+    data = {"text/plain": sentence, claims.MEDIA_TYPE: made}
+    return f"from IPython.display import display\ndisplay({data!r}, raw=True)"
+
+
+QUOTE = "<!-- claims -->\n| 03 | two is even | soon |\n<!-- end of claims -->\n"
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch) -> Path:
+    """A folder in the place of what `run --update` writes to besides the notebooks."""
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    for name in ("README", "TIMINGS", "CLAIMS"):
+        path = folder / getattr(course, name).name
+        monkeypatch.setattr(course, name, path)
+    (folder / "README.md").write_text("nothing\n")
+    return folder
+
+
+def update(*paths: Path, out: Path) -> None:
+    """Run notebooks as they are published."""
+    course.run([str(path) for path in paths], name="cpu", out=out, update=True)
+
+
+def test_update_writes_notebook_times_claims_and_readme(tiny, kept: Path, tmp_path: Path) -> None:
+    path = tiny(f"# **Time**: soon on two cores; 1 hour for you\n{HOLDS}", name="03_tiny")
+    row = "| [03](notebooks/03_tiny.ipynb) | Why? | never | 1 h |\n| other | | x | |\n"
+    (kept / "README.md").write_text(row + QUOTE)
+    update(path, out=tmp_path / "out")
     cell = nbformat.read(path, as_version=4).cells[0]
-    assert cell.outputs[0].text == "hello\n"
+    assert cell.outputs[0].data["text/plain"] == "✓ two is even  [rest 0]"
     assert re.match(r"# \*\*Time\*\*: \d+ s on two cores; 1 hour", cell.source)
-    assert json.loads((tmp_path / "timings.json").read_text())["notebooks"]["03_tiny"]["peak_mib"] > 0
-    assert re.search(r"Why\? \| \d+ s \| 1 h \|\n\| other \| \| x \|", readme.read_text())
+    assert json.loads((kept / "timings.json").read_text())["notebooks"]["03_tiny"]["peak_mib"] > 0
+    readme = (kept / "README.md").read_text()
+    assert re.search(r"Why\? \| \d+ s \| 1 h \|\n\| other \| \| x \|", readme)
+    assert "| 03 | two is even | rest 0 |" in readme
+    entry = claims.read(kept / "claims.json")["03_tiny"]
+    assert entry["claims"] == {"two is even": {"holds": True, "figure": {"rest": 0}, "shown": "rest 0"}}
+    assert entry["run"].keys() == {"date", "profile", "mmteach", "machine"}
+    assert entry["run"]["machine"]["torch"]
 
 
-def test_update_keeps_what_was_written_into_a_notebook_while_it_ran(
-    tiny, tmp_path: Path, monkeypatch
+def test_update_replaces_the_claims_of_what_it_ran_and_keeps_the_others(
+    tiny, kept: Path, tmp_path: Path
 ) -> None:
+    first, second = tiny(said(), name="91_first"), tiny(said(), name="92_second")
+    update(first, second, out=tmp_path / "out")
+    before = claims.read(kept / "claims.json")
+    update(tiny(said("two is an even number"), name="92_second"), out=tmp_path / "out")
+    after = claims.read(kept / "claims.json")
+    assert after["91_first"] == before["91_first"]
+    assert list(after["92_second"]["claims"]) == ["two is an even number"]
+
+
+def test_the_same_run_again_leaves_the_same_claims_file(tiny, kept: Path, tmp_path: Path) -> None:
+    path = tiny(said())
+    update(path, out=tmp_path / "out")
+    before = (kept / "claims.json").read_bytes()
+    update(path, out=tmp_path / "out")
+    assert (kept / "claims.json").read_bytes() == before
+
+
+def test_without_update_the_claims_go_where_the_run_goes(tiny, kept: Path, tmp_path: Path) -> None:
+    course.run([str(tiny(HOLDS))], name="smoke", out=tmp_path / "out")
+    assert not (kept / "claims.json").exists()
+    assert claims.read(tmp_path / "out" / "claims.json")["90_tiny"]["claims"]["two is even"]["holds"] is None
+
+
+def test_a_failed_claim_that_a_notebook_swallows_still_updates_nothing(
+    tiny, kept: Path, tmp_path: Path
+) -> None:
+    path = tiny(said("two is three", holds=False))
+    before = path.read_bytes()
+    with pytest.raises(course.CannotRun, match="not borne out: two is three"):
+        update(path, out=tmp_path / "out")
+    assert path.read_bytes() == before
+    assert [each.name for each in kept.iterdir()] == ["README.md"]
+
+
+def test_an_update_broken_off_while_it_writes_leaves_the_old_claims(
+    tiny, kept: Path, tmp_path: Path, monkeypatch
+) -> None:
+    update(tiny(said()), out=tmp_path / "out")
+    before = (kept / "claims.json").read_bytes()
+
+    def killed(source: Path, target: Path) -> None:
+        if Path(target).name == "claims.json" and Path(target).parent == kept:
+            raise KeyboardInterrupt
+        Path(source).rename(target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        update(tiny(said("two is even too")), out=tmp_path / "out")
+    assert (kept / "claims.json").read_bytes() == before
+
+
+def test_a_readme_that_quotes_what_is_not_claimed_updates_nothing(tiny, kept: Path, tmp_path: Path) -> None:
+    (kept / "README.md").write_text(QUOTE.replace("even", "odd"))
+    with pytest.raises(course.CannotRun, match="no claims of 03_tiny say 'two is odd'"):
+        update(tiny(said(), name="03_tiny"), out=tmp_path / "out")
+    assert not (kept / "claims.json").exists()
+
+
+def test_a_sentence_claimed_twice_is_told(tiny, tmp_path: Path) -> None:
+    with pytest.raises(course.CannotRun, match="90_tiny: claimed twice: 'two is even'"):
+        course.run([str(tiny(said(), said()))], name="smoke", out=tmp_path / "out")
+
+
+def test_update_keeps_what_was_written_into_a_notebook_while_it_ran(tiny, kept: Path, tmp_path: Path) -> None:
     path = tiny(
         "import pathlib", "pathlib.Path('90_tiny.ipynb').write_text(pathlib.Path('edited').read_text())"
     )
     edited = path.read_text().replace("import pathlib", "import pathlib  # a note")
     (tmp_path / "edited").write_text(edited)
-    monkeypatch.setattr(course, "TIMINGS", tmp_path / "timings.json")
     with pytest.raises(course.CannotRun, match="edited while it ran"):
-        course.run([str(path)], name="cpu", out=tmp_path / "out", update=True)
+        update(path, out=tmp_path / "out")
     assert path.read_text() == edited
 
 
-def test_a_failed_run_updates_nothing(tiny, tmp_path: Path, monkeypatch) -> None:
+def test_a_failed_run_updates_nothing(tiny, kept: Path, tmp_path: Path) -> None:
     path = tiny("1 / 0")
     before = path.read_bytes()
-    monkeypatch.setattr(course, "TIMINGS", tmp_path / "timings.json")
-    course.run([str(path)], name="cpu", out=tmp_path / "out", update=True)
+    update(path, out=tmp_path / "out")
     assert path.read_bytes() == before
-    assert not (tmp_path / "timings.json").exists()
+    assert [each.name for each in kept.iterdir()] == ["README.md"]
 
 
 @pytest.mark.parametrize(
