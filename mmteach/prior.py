@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,15 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmteach.captions import CaptionBag, pieces
-from mmteach.embed import load_pretrained as load_embedding
 from mmteach.engine import Scalars, Stateful, run_steps
-from mmteach.train import batches, device, ema_update, fast_bfloat16, seed_everything, to_pictures
+from mmteach.solutions import choose, guide, later, next_code_loss
+from mmteach.solutions import unigram_bits as unigram_bits
+from mmteach.train import batches, device, ema_update, fast_bfloat16, one_cycle, seed_everything, to_pictures
 from mmteach.vqvae import VQVAE
 from mmteach.vqvae import load_pretrained as load_vqvae
 from mmteach.weights import load_weights
 
 Past = tuple[Tensor, Tensor]  # keys and values of all places so far, (B, heads, T, W / heads) each
-Reader = Callable[[Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,6 @@ class Shape:
     depth: int = 4
     heads: int = 4
     words: int = 64
-    shared: int = 0
     layout: int = 16
     prefix: int = 2
     dropout: float = 0.1
@@ -55,6 +54,14 @@ class Meaning(NamedTuple):
     style: Tensor
 
 
+class Rules(NamedTuple):
+    """The rules that notebook 07 has its reader write: the mask of the future, guidance, and the choice of a code."""
+
+    later: Callable[[int, int], Tensor] = later
+    guide: Callable[[Tensor, Tensor, float], Tensor] = guide
+    choose: Callable[[Tensor, Tensor, float, int | None], Tensor] = choose
+
+
 def thin(x: Tensor, share: float) -> Tensor:
     """Return x (B, T, W) with a share of each sentence's channels left out at all places, the rest scaled up for it.
 
@@ -64,11 +71,6 @@ def thin(x: Tensor, share: float) -> Tensor:
         return x
     kept = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= share
     return x * kept.to(x.dtype) / (1 - share)
-
-
-def later(new: int, places: int, like: Tensor) -> Tensor:
-    """Return (new, places), minus infinity where one of the last `new` places would look ahead, else 0."""
-    return torch.full((new, places), -torch.inf, dtype=like.dtype, device=like.device).triu(places - new + 1)
 
 
 class Block(nn.Module):
@@ -84,22 +86,22 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         nn.init.zeros_(self.style.weight)
 
-    def forward(self, x: Tensor, style: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
-        """x: (B, T, W), style: int64 (B,) -> (B, T, W), and the keys and values of all places so far."""
+    def forward(self, x: Tensor, style: Tensor, mask: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        """x: (B, T, W), style: int64 (B,), mask: (T, places so far) -> (B, T, W), and all keys and values so far."""
         scale_1, shift_1, scale_2, shift_2 = self.style(style)[:, None].chunk(4, dim=2)
-        mixed, kept = self.attend(self.norm_1(x) * (1 + scale_1) + shift_1, past)
+        mixed, kept = self.attend(self.norm_1(x) * (1 + scale_1) + shift_1, mask, past)
         x = x + thin(mixed, self.dropout * self.training)
         return x + thin(
             self.mlp(self.norm_2(x) * (1 + scale_2) + shift_2), self.dropout * self.training
         ), kept
 
-    def attend(self, x: Tensor, past: Past | None) -> tuple[Tensor, Past]:
-        """Every place looks at itself and at those before it; `past` holds what earlier calls have seen."""
+    def attend(self, x: Tensor, mask: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        """Every place looks where the mask is zero; `past` holds what earlier calls have seen."""
         q, k, v = (each.unflatten(2, (self.heads, -1)).transpose(1, 2) for each in self.qkv(x).chunk(3, 2))
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
         scores = q @ k.transpose(2, 3) * k.shape[3] ** -0.5
-        mixed = (scores + later(x.shape[1], k.shape[2], scores)).softmax(3).to(v.dtype) @ v
+        mixed = (scores + mask).softmax(3).to(v.dtype) @ v
         return self.out(mixed.transpose(1, 2).flatten(2)), (k, v)
 
 
@@ -107,47 +109,44 @@ class TokenPrior(nn.Module):
     """Codes so far, caption and style to logits of the next code; carries the VQ-VAE that draws the codes.
 
     The caption enters twice: as `prefix` places that every code may look at, and as hints, one for each place, so that
-    what is asked for need not be fetched by attention alone. `shared` is a frozen text tower of `shape.shared` numbers.
+    what is asked for need not be fetched by attention alone.
     """
 
     vqvae: VQVAE
-    shared: Reader | None
+    looks: Tensor
 
-    def __init__(
-        self, vqvae: VQVAE, shape: Shape, styles: Sequence[str], shared: Reader | None = None
-    ) -> None:
+    def __init__(self, vqvae: VQVAE, shape: Shape, styles: Sequence[str]) -> None:
         super().__init__()
-        self.shape, self.styles = shape, tuple(styles)
+        self.shape, self.styles, self.rules = shape, tuple(styles), Rules()
         self.history: list[Scalars] = []
-        for name, each in {"vqvae": vqvae, "shared": shared}.items():
-            object.__setattr__(self, name, each)  # carried, but neither trained nor saved with this network
+        object.__setattr__(self, "vqvae", vqvae)  # carried, but neither trained nor saved with this network
         width = shape.width
         self.bag = CaptionBag(shape.words)
         nn.init.normal_(self.bag.table.weight, std=0.1)
         self.understand = nn.Sequential(
-            nn.Linear(shape.words + shape.shared, 2 * width), nn.GELU(), nn.Dropout(shape.dropout),
+            nn.Linear(shape.words, 2 * width), nn.GELU(), nn.Dropout(shape.dropout),
             nn.Linear(2 * width, width),
         )  # fmt: skip
         self.null = nn.Parameter(torch.zeros(width))
         self.code, self.style = nn.Embedding(shape.codes, width), nn.Embedding(shape.styles, width)
-        self.way = nn.Embedding(shape.ways, width)
+        self.way, self.look = (
+            nn.Embedding(shape.ways, width),
+            nn.Linear(vqvae.quantizer.dim, width, bias=False),
+        )
+        self.register_buffer("looks", _looks(vqvae, shape.codes), persistent=False)
         self.place = nn.Parameter(0.02 * torch.randn(shape.prefix + shape.tokens - 1, width))
         self.to_prefix = nn.Linear(width, shape.prefix * width)
         self.to_layout = nn.Linear(width, shape.tokens * shape.layout)
         self.from_layout = nn.Linear(shape.layout, width)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth))
         self.norm = nn.LayerNorm(width)
-        for table in (self.code, self.style, self.way):
-            nn.init.normal_(table.weight, std=0.05)
+        for part in (self.code, self.style, self.way, self.look):
+            nn.init.normal_(part.weight, std=0.03)
 
     def read(self, captions: Sequence[str]) -> Tensor:
         """Return what captions mean to the prior, (B, W); a caption without a word means the learned null."""
-        vectors = self.bag(captions)
-        if self.shared is not None:
-            with torch.no_grad():
-                vectors = torch.cat([vectors, 4 * self.shared(captions).to(vectors)], 1)
-        nothing = torch.tensor([not pieces(each) for each in captions], device=vectors.device)
-        return torch.where(nothing[:, None], self.null, self.understand(vectors))
+        nothing = torch.tensor([not pieces(each) for each in captions], device=self.null.device)
+        return torch.where(nothing[:, None], self.null, self.understand(self.bag(captions)))
 
     def meaning(self, captions: Sequence[str], style: Tensor, way: Tensor | None = None) -> Meaning:
         """Return what the network is conditioned on, for B captions, styles int64 (B,) and ways int64 (B,)."""
@@ -166,39 +165,27 @@ class TokenPrior(nn.Module):
         With `cache`, a list that is empty at first and is filled here, only the last place is worked out: (B, 1, K).
         """
         first = self.shape.prefix - 1  # the place of the prefix that the first code is told from
-        x = torch.cat([meaning.prefix, self.code(seen)], 1) + self.place[: first + 1 + seen.shape[1]]
+        table = self.code.weight + self.look(self.looks)
+        x = torch.cat([meaning.prefix, F.embedding(seen, table)], 1) + self.place[: first + 1 + seen.shape[1]]
         x = torch.cat([x[:, :first], x[:, first:] + meaning.hints[:, : seen.shape[1] + 1]], 1)
-        start = 0 if not cache else -1
+        start, places = (-1 if cache else 0), x.shape[1]
         x, kept = thin(x[:, start:], self.shape.dropout * self.training), []
+        mask = self.rules.later(x.shape[1], places).to(x)
         for number, block in enumerate(self.blocks):
-            x, past = block(x, meaning.style, cache[number] if cache else None)
+            x, past = block(x, meaning.style, mask, cache[number] if cache else None)
             kept.append(past)
         if cache is not None:
             cache[:], x = kept, x[:, -1:]
         else:
             x = x[:, first:]
-        return F.linear(self.norm(x), self.code.weight)
+        return F.linear(self.norm(x), table)
 
 
-def guide(given: Tensor, null: Tensor, guidance_scale: float) -> Tensor:
-    """Return null + scale * (given - null): 1 is no guidance, 0 is unconditional, exactly (b + (a - b) is not a)."""
-    if guidance_scale in (0, 1):
-        return given if guidance_scale else null
-    return null + guidance_scale * (given - null)
-
-
-def choose(logits: Tensor, chance: Tensor, temperature: float, top_k: int | None) -> Tensor:
-    """Return one code a row, int64 (B,), from logits (B, K) and a number in [0, 1) a row.
-
-    temperature 0 takes the likeliest; top_k leaves only the k likeliest to be drawn.
-    """
-    if temperature == 0:
-        return logits.argmax(1)
-    if top_k:
-        least = logits.topk(min(top_k, logits.shape[1])).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    upto = (logits.double() / temperature).softmax(1).cumsum(1)
-    return (upto <= chance[:, None] * upto[:, -1:]).sum(1).clamp(max=logits.shape[1] - 1)
+@torch.no_grad()
+def _looks(vqvae: VQVAE, count: int) -> Tensor:
+    """Return the codebook's vectors (K, D), each number of mean 0 and variance 1: codes that look alike lie close."""
+    vectors = vqvae.quantizer.lookup(torch.arange(count)[None, None])[0, :, 0].T.float()
+    return ((vectors - vectors.mean(0)) / vectors.std(0)).contiguous()
 
 
 @torch.no_grad()
@@ -214,29 +201,27 @@ def sample_codes(
     Raises ValueError on an unknown style, a number of styles or fixed codes that differs, or settings out of range.
     """
     check_settings(guidance_scale, temperature, top_k)
-    chance = torch.stack([_numbers(seed + i, model.shape.tokens + 1) for i in range(len(captions))])
-    where = model.place.device
-    style = _style_codes(model, styles, len(captions), chance[:, -1]).to(where)
-    fixed = torch.full((len(captions), model.shape.tokens), -1) if fixed is None else fixed
-    if fixed.shape != (len(captions), model.shape.tokens):
-        raise ValueError(
-            f"fixed must be codes ({len(captions)}, {model.shape.tokens}), got {tuple(fixed.shape)}"
-        )
+    if isinstance(captions, str):
+        raise ValueError("captions is a list of strings; for one picture give [caption]")
+    count, where, tokens = len(captions), model.place.device, model.shape.tokens
+    chance = torch.empty(count, tokens + 1, dtype=torch.float64)
+    for number in range(count):
+        chance[number] = _numbers(seed + number, tokens + 1)
+    style = _style_codes(model, styles, count, chance[:, -1]).to(where)
+    fixed = torch.full((count, tokens), -1) if fixed is None else fixed
+    _check_fixed(fixed, (count, tokens), model.shape.codes)
+    if not count:
+        return fixed
     both = guidance_scale not in (0, 1)
-    asked = (
-        [*captions, *[""] * len(captions)]
-        if both
-        else [""] * len(captions)
-        if guidance_scale == 0
-        else captions
-    )
+    asked = [*(captions if guidance_scale else [""] * count), *[""] * (count * both)]
     meaning = model.meaning(asked, style.repeat(2) if both else style)
-    codes, cache = torch.empty(len(captions), 0, dtype=torch.int64, device=where), list[Past]()
-    for place in range(model.shape.tokens):
+    codes, cache = torch.empty(count, 0, dtype=torch.int64, device=where), list[Past]()
+    for place in range(tokens):
         seen = codes.repeat(2, 1) if both else codes
         logits = model(seen, meaning, cache if cached else None)[:, -1]
-        logits = guide(logits[: len(captions)], logits[len(captions) :], guidance_scale) if both else logits
-        drawn = choose(logits, chance[:, place].to(where), temperature, top_k)
+        if both:
+            logits = model.rules.guide(logits[:count], logits[count:], guidance_scale)
+        drawn = model.rules.choose(logits, chance[:, place].to(where), temperature, top_k)
         kept = fixed[:, place].to(where)
         codes = torch.cat([codes, torch.where(kept >= 0, kept, drawn)[:, None]], 1)
     return codes
@@ -250,6 +235,13 @@ def check_settings(guidance_scale: float, temperature: float, top_k: int | None)
         raise ValueError(f"temperature must be at least 0 (0 takes the likeliest code), got {temperature}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be at least 1, or None for all codes, got {top_k}")
+
+
+def _check_fixed(fixed: Tensor, shape: tuple[int, int], codes: int) -> None:
+    if fixed.shape != shape:
+        raise ValueError(f"fixed must be codes {shape}, got {tuple(fixed.shape)}")
+    if fixed.numel() and not -1 <= int(fixed.min()) <= int(fixed.max()) < codes:
+        raise ValueError(f"fixed codes must be from 0 to {codes - 1}, or -1 where one is to be drawn")
 
 
 def _numbers(seed: int, count: int) -> Tensor:
@@ -275,8 +267,6 @@ def sample(
     fixed: Tensor | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Return pictures uint8 (n, H, W, C) for n captions; see `sample_codes` for the settings and errors."""
-    if isinstance(captions, str):
-        raise ValueError("captions is a list of strings; for one picture give [caption]")
     codes = sample_codes(
         model, captions, styles=styles, guidance_scale=guidance_scale, temperature=temperature, top_k=top_k,
         seed=seed, fixed=fixed,
@@ -321,6 +311,8 @@ class Settings:
     drop_code: float = 0.1
     average: float = 0.999
     weight_decay: float = 0.05
+    muon: float = 0.02
+    as_it_is: float = 0.3
 
 
 def train_prior(
@@ -337,25 +329,23 @@ def train_prior(
     generator, where, loss = seed_everything(seed), device(), loss or next_code_loss
     model = model.to(where).train()
     averaged, codes, styles = deepcopy(model).eval(), corpus.codes.to(where), corpus.styles.to(where)
-    optimizer = torch.optim.AdamW(_decayed(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.lr, total_steps=settings.steps, pct_start=0.1
-    )
+    optimizers = _optimizers(model, settings)
+    schedules = [one_cycle(each, settings.steps) for each in optimizers]
 
     def step(pick: Tensor, number: int) -> dict[str, Tensor]:
         pick = pick.to(where)
-        way = torch.randint(codes.shape[1], pick.shape).to(where)
+        way = torch.randint(codes.shape[1], pick.shape) * (torch.rand(pick.shape) >= settings.as_it_is)
+        way = way.to(where)
         right = codes[pick, way]
         seen = spoilt(right, model.shape.codes, settings.drop_code)
         captions = _some_captions(corpus.captions, pick, settings.drop_caption)
         with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda" or fast_bfloat16()):
             logits = model(seen[:, :-1], model.meaning(captions, styles[pick], way))
         error = loss(logits.float(), right)
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         error.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        for each in (*optimizers, *schedules):
+            each.step()
         with torch.no_grad():
             ema_update(averaged, model, min(settings.average, number / (number + 10)))
         noted = {"bits": error.detach() / np.log(2)}
@@ -363,12 +353,12 @@ def train_prior(
             noted["held-out bits"] = bits_per_token(averaged, held).mean()
         return noted
 
-    parts: dict[str, Stateful] = {
-        "model": model, "averaged": averaged, "optimizer": optimizer, "schedule": schedule,
-    }  # fmt: skip
+    parts: dict[str, Stateful] = {"model": model, "averaged": averaged}
+    for number, pair in enumerate(zip(optimizers, schedules, strict=True)):
+        parts |= {f"optimizer {number}": pair[0], f"schedule {number}": pair[1]}
     about = {
         **asdict(settings), **asdict(model.shape), "seed": seed, "codes": corpus.codes, "styles": corpus.styles,
-        "captions": [list(each) for each in corpus.captions], "loss": loss,
+        "captions": [list(each) for each in corpus.captions], "loss": loss, "rules": list(model.rules),
     }  # fmt: skip
     picks = batches(len(codes), settings.batch_size, settings.steps, generator)
     history = run_steps(
@@ -384,16 +374,19 @@ def spoilt(codes: Tensor, num_codes: int, share: float) -> Tensor:
     return torch.where(chance < share, torch.randint_like(codes, num_codes), codes)
 
 
-def next_code_loss(logits: Tensor, codes: Tensor) -> Tensor:
-    """Return the mean surprise, in nats, at codes int64 (B, T) of logits (B, T, K), place t told from those before."""
-    return F.cross_entropy(logits.flatten(0, 1), codes.flatten())
+def _optimizers(model: TokenPrior, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices inside the blocks and AdamW for all else, tables among it.
 
-
-def _decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return the parameters in two groups: matrices, which decay, and the rest, which does not."""
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    Muon makes every direction of a matrix's step equally long, and so learns as much from about half as many steps.
+    Source: Jordan et al. 2024, "Muon" (kellerjordan.github.io/posts/muon).
+    """
+    matrices = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "style" not in name]
+    inside = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in inside]
+    return [
+        torch.optim.Muon(matrices, lr=settings.muon, weight_decay=settings.weight_decay),
+        torch.optim.AdamW(rest, lr=settings.lr, betas=(0.9, 0.98), weight_decay=settings.weight_decay),
+    ]
 
 
 def _some_captions(captions: Sequence[Sequence[str]], pick: Tensor, drop: float) -> list[str]:
@@ -423,12 +416,6 @@ def bits_per_token(model: TokenPrior, corpus: Corpus, batch_size: int = 256) -> 
     return torch.cat(found)
 
 
-def unigram_bits(train: Tensor, test: Tensor, num_codes: int) -> float:
-    """Return the bits a token of codes `test` (N, T) under how often each code occurs in `train`, one added to each."""
-    counts = torch.bincount(train.flatten(), minlength=num_codes).double() + 1
-    return float(-(counts / counts.sum()).log2()[test.flatten()].mean())
-
-
 def bigram_bits(train: Tensor, test: Tensor, num_codes: int, weight: float = 50.0) -> float:
     """Return the bits a token under the code to the left, and for the first of a picture under all codes.
 
@@ -452,7 +439,6 @@ def load_pretrained(name: str | None = None, device: str = "cpu") -> TokenPrior:
     """
     config, state = load_weights(name or "prior")
     shape = Shape(**config["shape"])
-    reader = load_embedding(device=device).text if shape.shared else None
-    model = TokenPrior(load_vqvae(device=device), shape, config["styles"], reader)
+    model = TokenPrior(load_vqvae(device=device), shape, config["styles"])
     model.load_state_dict(state)
     return model.requires_grad_(False).eval().to(device)
