@@ -22,8 +22,11 @@ torch.set_num_threads(1)
 INITS = ("rows", "kmeans")
 
 
-def clusters(seed: int = 0, count: int = 256, dim: int = 64, noise: float = 0.1):
-    """Return a source of batches z_e (1, D, 1, N): points around `count` fixed centres."""
+def clusters(seed: int = 1, count: int = 256, dim: int = 64, noise: float = 0.1):
+    """Return a source of batches z_e (1, D, 1, N): points around `count` fixed centres.
+
+    The seed is not that of the codebooks here, whose random codes would else lie on the centres from the start.
+    """
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(count, dim, generator=generator)
 
