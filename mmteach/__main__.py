@@ -16,6 +16,7 @@ examples:
   python -m mmteach run 03 --profile cpu      notebook 03 as it was published, into runs/cpu
   python -m mmteach study --help              the studies over several seeds
   python -m mmteach pretrain features         train shipped weights again, with their card
+  python -m mmteach pretrain prior --check    what is shipped: files, card, data, and how well it draws
   python -m mmteach bench --quick             our training beside other packages'
 
 MMTEACH_PROFILE (smoke, cpu or gpu) chooses sizes and steps; unset, the machine decides.

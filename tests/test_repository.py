@@ -12,7 +12,8 @@ import nbformat
 import pytest
 import yaml
 
-from mmteach import course
+from mmteach import claims, course, pretrain
+from mmteach.__main__ import STUDIES
 from mmteach.doctor import ROOT, TIMINGS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -78,6 +79,43 @@ def test_each_notebook_gives_its_measured_time_first(path: Path) -> None:
     first = nbformat.read(path, as_version=4).cells[0].source
     assert course.TIME.search(first)
     assert course.with_time(first, times[path.stem]["seconds"]) == first
+
+
+def test_the_readme_quotes_the_figures_that_are_on_file() -> None:
+    entries = claims.read(claims.FILE)
+    assert claims.quoted(README, entries) == README
+    rows = re.findall(r"^\| (\d\d) \| (.+?) \| (.+) \|$", README, re.MULTILINE)
+    assert {row[0] for row in rows} == {path.stem[:2] for path in course.find([])} - {"00"}
+    for notebook, sentence, shown in rows:
+        assert claims.find(notebook, sentence, entries)["shown"] == shown
+
+
+@pytest.mark.parametrize("path", course.find([]), ids=lambda path: path.stem)
+def test_each_notebook_shows_the_claims_that_are_on_file(path: Path) -> None:
+    shown = claims.collect(nbformat.read(path, as_version=4))
+    assert shown
+    assert shown == claims.borne_out(path.stem, claims.read(claims.FILE)[path.stem]["claims"])
+
+
+def test_the_readme_names_everything_that_can_be_trained_again() -> None:
+    row = next(line for line in README.splitlines() if "python -m mmteach pretrain NAME" in line)
+    assert set(re.findall(r"`(\w+)`", row)) == set(pretrain.RECIPES)
+
+
+def test_every_study_is_named_after_its_notebook() -> None:
+    notebooks = {path.stem[:2] for path in course.find([])}
+    assert all(re.fullmatch(r"\d\d_\w+", name) and name[:2] in notebooks for name in STUDIES)
+
+
+def test_each_defect_of_well_known_code_has_tests_that_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| .+? \| (.+) \|$", text, re.MULTILINE)
+    assert [number for number, _ in rows] == list("123456")
+    for _, named in rows:
+        tests = re.findall(r"`(tests/\w+\.py)::(test_\w+)`", named)
+        assert tests
+        for path, name in tests:
+            assert f"\ndef {name}(" in (ROOT / path).read_text(encoding="utf-8"), name
 
 
 def test_every_file_that_the_readme_points_to_is_there() -> None:
