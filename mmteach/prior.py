@@ -344,8 +344,9 @@ def train_prior(
         error = loss(logits.float(), right)
         model.zero_grad(set_to_none=True)
         error.backward()
-        for each in (*optimizers, *schedules):
-            each.step()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
         with torch.no_grad():
             ema_update(averaged, model, min(settings.average, number / (number + 10)))
         noted = {"bits": error.detach() / np.log(2)}

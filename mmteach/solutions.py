@@ -251,3 +251,162 @@ def perplexity(counts):
     """Return exp(entropy) of code counts (K,): how many codes, equally used, would be as hard to guess -> scalar."""
     p = counts / counts.sum().clamp_min(1)
     return torch.exp(-torch.xlogy(p, p).sum())
+
+
+# Notebook 06
+
+
+def info_nce(a, b, logit_scale, same=None):
+    """Return the mean of two cross-entropies: each row of `a` must find its own row of `b`, and the other way round."""
+    a, b = torch.nn.functional.normalize(a, dim=1), torch.nn.functional.normalize(b, dim=1)
+    logits = logit_scale * a @ b.T
+    if same is not None:
+        own = torch.eye(len(a), dtype=torch.bool, device=same.device)
+        logits = logits.masked_fill(same & ~own, float("-inf"))
+    target = torch.arange(len(a), device=a.device)
+    there = torch.nn.functional.cross_entropy(logits, target)
+    back = torch.nn.functional.cross_entropy(logits.T, target)
+    return (there + back) / 2
+
+
+def same_concept(concept):
+    """Return (B, B) bool: whether i and j show one concept."""
+    return concept[:, None] == concept[None, :]
+
+
+def recall_at_k(similarity, target, k):
+    """Return the share of queries whose target stands among the k most similar; ties are broken against us."""
+    own = similarity[np.arange(len(similarity)), target]
+    at_least = (similarity >= own[:, None]).sum(axis=1)
+    return float((at_least <= k).mean())
+
+
+def zero_shot(pictures, class_texts):
+    """Return the class of each picture: the one whose text points most nearly the same way."""
+    pictures = pictures / np.linalg.norm(pictures, axis=1, keepdims=True)
+    class_texts = class_texts / np.linalg.norm(class_texts, axis=1, keepdims=True)
+    return (pictures @ class_texts.T).argmax(axis=1)
+
+
+def slerp(a, b, share):
+    """Return the unit vector that lies `share` of the way from unit vector `a` to unit vector `b` along the circle."""
+    angle = np.arccos(np.clip(a @ b, -1, 1))
+    if angle < 1e-6:
+        return a
+    return (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
+
+
+# Notebook 07
+
+
+def unigram_bits(train, test, num_codes):
+    """Return the mean surprise, in bits a code, at codes `test` of how often each code occurs in `train`.
+
+    train: (M, T), test: (N, T), int64 -> float. One is added to each count, so that no code is impossible.
+    """
+    counts = torch.bincount(train.flatten(), minlength=num_codes).double() + 1
+    return float(-(counts / counts.sum()).log2()[test.flatten()].mean())
+
+
+def later(new, places):
+    """Return (new, places): minus infinity where one of the last `new` places would look ahead, else 0."""
+    row, column = torch.arange(places - new, places)[:, None], torch.arange(places)
+    return torch.zeros(new, places).masked_fill(column > row, float("-inf"))
+
+
+def next_code_loss(logits, codes):
+    """Return the mean surprise, in nats, at codes (B, T) of logits (B, T, K), over all places -> scalar."""
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), codes.flatten())
+
+
+def guide(given, null, guidance_scale):
+    """Return logits (B, K) that go from `null` towards `given` and, from 1 on, beyond; 0 and 1 are exact.
+
+    Source: Ho and Salimans 2022 (arXiv:2207.12598), equation 6, with scale = 1 + w.
+    """
+    if guidance_scale == 1:  # in floating point null + (given - null) is not given
+        return given
+    return null + guidance_scale * (given - null)
+
+
+def choose(logits, chance, temperature, top_k=None):
+    """Return one code a row, int64 (B,), from logits (B, K) and a number from [0, 1) a row, (B,).
+
+    temperature 0 takes the likeliest; top_k leaves only the k likeliest to be drawn.
+    """
+    if temperature == 0:
+        return logits.argmax(dim=1)
+    if top_k is not None:
+        least = logits.topk(min(top_k, logits.shape[1]), dim=1).values[:, -1:]
+        logits = logits.masked_fill(logits < least, float("-inf"))
+    upto = (
+        (logits.double() / temperature).softmax(dim=1).cumsum(dim=1)
+    )  # chance falls into one of K pieces of a line
+    return (upto <= chance[:, None] * upto[:, -1:]).sum(dim=1)
+
+
+# Notebook 08
+
+
+def label_budget(target, family, count, rng):
+    """Draw `count` rows of every class, from as many different families as there are; no row twice.
+
+    target, family: (N,) classes and names; rng: np.random.Generator -> int (count * classes,), class after class.
+    """
+    chosen = []
+    for label in np.unique(target):
+        rows = rng.permutation(np.flatnonzero(target == label))
+        # how often the family of each row came before it: rows of a family not yet met come first
+        met, turn = {}, []
+        for name in family[rows]:
+            turn.append(met.get(name, 0))
+            met[name] = turn[-1] + 1
+        chosen.append(rows[np.argsort(turn, kind="stable")][:count])
+    return np.concatenate(chosen)
+
+
+def mixing_weights(n_real, n_fake, share):
+    """Return the chance of each picture to be drawn, real ones first, so that `share` of a batch is generated.
+
+    -> float (n_real + n_fake,), summing to 1, whatever the two numbers are.
+    """
+    return np.concatenate([np.full(n_real, (1 - share) / n_real), np.full(n_fake, share / n_fake)])
+
+
+def generated_accuracy(fit, fake, fake_labels, real, real_labels):
+    """Train on generated pictures alone, test on real ones: the classification accuracy score.
+
+    fit(pictures, labels) -> a function from pictures to labels. Returns the share of real pictures named right.
+    Source: Ravuri & Vinyals 2019 (arXiv:1905.10887).
+    """
+    predict = fit(fake, fake_labels)
+    return float((predict(real) == real_labels).mean())
+
+
+def paired_gains(right_a, right_b, family, drawn):
+    """Return by how much A beats B in each resample of whole families.
+
+    right_a, right_b: (N,) bool on the same rows; family: (N,) codes from 0; drawn: (R, F) ints, how often each family
+    was drawn in each resample -> (R,) differences of the shares right among the rows drawn.
+    """
+    weight = drawn[:, family]  # (R, N): how often each row is in the resample
+    difference = right_a.astype(float) - right_b.astype(float)
+    return (weight * difference).sum(axis=1) / weight.sum(axis=1)
+
+
+def leaking_rows(items, rows):
+    """Return those of `rows` that no model may learn from: not of split train, held out, or in OpenMoji.
+
+    items: DataFrame with split, held_out and style; rows: int (n,), places in it -> int (m,), in the order given.
+    """
+    used = items.iloc[rows]
+    bad = (used["split"] != "train") | used["held_out"].astype(bool) | (used["style"] == "openmoji")
+    return np.asarray(rows)[bad.to_numpy()]
+
+
+def mean_stand_in(train, features, present):
+    """Fill the rows whose picture is missing with the mean of the training rows; leave what is given unchanged.
+
+    train: (M, D); features: (N, D), NaN where missing; present: (N,) bool -> (N, D).
+    """
+    return np.where(present[:, None], features, train.mean(axis=0))
