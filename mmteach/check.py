@@ -2,7 +2,7 @@
 
 Used by every notebook: `fn = check.<name>(fn)` judges a reader's function and returns the one to go on with.
 How a verdict comes about is in `judging`; the checks themselves are in `judge_data`, `judge_features`, `judge_fusion`,
-`judge_gan`, `judge_vqvae`.
+`judge_gan`, `judge_vqvae`, `judge_prior`.
 """
 
 from mmteach.judge_data import (
@@ -29,6 +29,7 @@ from mmteach.judge_gan import (
     nonsaturating_g_loss,
     relativistic_loss,
 )
+from mmteach.judge_prior import choose, guide, later, next_code_loss, unigram_bits
 from mmteach.judge_vqvae import commitment_loss, ema_codebook, nearest_code, perplexity, straight_through
 from mmteach.judging import (
     JUDGES,
@@ -51,6 +52,7 @@ __all__ = [
     "Mistake",
     "average_picture",
     "bootstrap_by_family",
+    "choose",
     "claim",
     "close",
     "colour_histogram",
@@ -66,8 +68,10 @@ __all__ = [
     "gated_fusion",
     "gradient_penalty",
     "grey",
+    "guide",
     "judged",
     "late_fusion",
+    "later",
     "low_rank_tensor_fusion",
     "mel_filterbank",
     "missing_rate",
@@ -77,6 +81,7 @@ __all__ = [
     "need",
     "need_close",
     "need_shape",
+    "next_code_loss",
     "nonsaturating_g_loss",
     "patch_codes",
     "perplexity",
@@ -84,4 +89,5 @@ __all__ = [
     "solution",
     "straight_through",
     "tf_idf",
+    "unigram_bits",
 ]
