@@ -1,4 +1,4 @@
-"""Notebook 01 in a real JupyterLab in a real browser: it runs, its explorer moves, and nothing complains."""
+"""In a real JupyterLab in a real browser: notebook 01 runs, widgets move when their sliders do, nothing complains."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
+import nbformat
 import pytest
 
 from mmteach import lab
@@ -32,9 +34,9 @@ RUN_ALL = """async () => {
     return panel.content.model.cells.length;
 }"""
 # JupyterLab draws only the cells near the view.
-SHOW_EXPLORER = """async () => {
+SHOW = """async words => {
     const notebook = window.jupyterapp.shell.currentWidget.content;
-    const shows = cell => cell.model.sharedModel.source.includes('widgets.explorer(');
+    const shows = cell => cell.model.sharedModel.source.includes(words);
     const index = notebook.widgets.findIndex(shows);
     notebook.activeCellIndex = index;
     await notebook.scrollToItem(index);
@@ -46,8 +48,8 @@ ERRORS = """() => {
     return outputs.filter(each => each.output_type === 'error').map(each => each.evalue);
 }"""
 # The address of a widget's picture says little: its bytes tell whether it has changed.
-PICTURE = """async () => {
-    const shown = document.querySelector('.mmteach-explorer');
+PICTURE = """async name => {
+    const shown = document.querySelector('.' + name);
     const image = shown.tagName === 'IMG' ? shown : shown.querySelector('img');
     const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
     const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
@@ -55,11 +57,31 @@ PICTURE = """async () => {
 }"""
 
 
+# Cells that show widgets of later notebooks by the shipped weights, by the class of their picture.
+WIDGETS = {
+    "mmteach-walk": """
+        from mmteach import gan, gan_widgets
+        shipped = gan.load_pretrained()
+        gan_widgets.walk_explorer(shipped.generator, shipped.classes)""",
+    "mmteach-painter": """
+        import numpy as np
+        from mmteach import vqvae, vqvae_widgets
+        model, picture = vqvae.load_pretrained(), np.full((32, 32, 3), 200, dtype=np.uint8)
+        vqvae_widgets.painter(model, picture, vqvae_widgets.code_tiles(model), range(512))""",
+}
+CLAIM = "from mmteach import check\ncheck.claim('a line is shown', True, {'at': 0.5})"
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[lab.Server]:
-    """A JupyterLab on a copy of the notebook, since JupyterLab saves what it runs."""
+    """A JupyterLab on copies, since JupyterLab saves what it runs: notebook 01, and one that only shows widgets."""
     (tmp_path / "notebooks").mkdir()
     shutil.copy(NOTEBOOK, tmp_path / "notebooks")
+    cells = [nbformat.v4.new_code_cell(dedent(each).strip()) for each in (CLAIM, *WIDGETS.values())]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "notebooks" / "widgets.ipynb"
+    )
     with lab.private_server("--LabApp.expose_app_in_browser=True", root=tmp_path) as server:
         yield server
 
@@ -92,28 +114,50 @@ def page(server: lab.Server) -> Iterator[Any]:
         browser.close()
 
 
-def changed(page: Any, before: str) -> str:
-    """Return the digest of the explorer's picture once it differs from `before`."""
+def changed(page: Any, name: str, before: str) -> str:
+    """Return the digest of the picture of class `name` once it differs from `before`."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
-        now = page.evaluate(PICTURE)
+        now = page.evaluate(PICTURE, name)
         if now != before:
             return now
         time.sleep(0.1)
-    pytest.fail("the explorer's picture did not change")
+    pytest.fail(f"the picture of {name} did not change")
+
+
+def nothing_complains(page: Any) -> None:
+    """Fail with what is wrong where a cell failed, something popped up, or the page complained."""
+    assert page.evaluate(ERRORS) == []
+    assert page.locator(".Toastify__toast").count() == 0, "a pop-up asks for something"
+    assert page.complaints == []
 
 
 def test_notebook_01_runs_and_its_explorer_moves(server: lab.Server, page: Any) -> None:
     page.goto(server.address(f"notebooks/{NOTEBOOK.name}"))
     assert page.evaluate(RUN_ALL) > 0
-    assert page.evaluate(SHOW_EXPLORER) > 0
+    assert page.evaluate(SHOW, "widgets.explorer(") > 0
     page.locator(".mmteach-explorer").first.scroll_into_view_if_needed()
-    first = page.evaluate(PICTURE)
+    first = page.evaluate(PICTURE, "mmteach-explorer")
     cell = page.locator(".jp-Cell", has=page.locator(".mmteach-explorer")).first
     cell.locator(".widget-slider .noUi-handle").first.press("ArrowRight")
-    second = changed(page, first)
+    second = changed(page, "mmteach-explorer", first)
     cell.locator(".widget-dropdown select").first.select_option(index=5)
-    changed(page, second)
-    assert page.evaluate(ERRORS) == []
-    assert page.locator(".Toastify__toast").count() == 0, "a pop-up asks for something"
-    assert page.complaints == []
+    changed(page, "mmteach-explorer", second)
+    nothing_complains(page)
+
+
+def test_widgets_of_later_notebooks_follow_their_sliders_and_a_claim_shows_its_line(
+    server: lab.Server, page: Any
+) -> None:
+    page.goto(server.address("notebooks/widgets.ipynb"))
+    assert page.evaluate(RUN_ALL) == 1 + len(WIDGETS)
+    claim = page.locator(".jp-OutputArea-output", has_text="a line is shown")
+    assert claim.inner_text().strip() == "· a line is shown  [at 0.5]  (smoke run: not judged)"
+    for name, source in WIDGETS.items():
+        page.evaluate(SHOW, source.strip().splitlines()[-1].strip())
+        cell = page.locator(".jp-Cell", has=page.locator(f".{name}")).first
+        cell.scroll_into_view_if_needed()
+        before = page.evaluate(PICTURE, name)
+        cell.locator(".widget-slider .noUi-handle").first.press("ArrowRight")
+        changed(page, name, before)
+    nothing_complains(page)
