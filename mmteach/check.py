@@ -2,7 +2,7 @@
 
 Used by every notebook: `fn = check.<name>(fn)` judges a reader's function and returns the one to go on with.
 How a verdict comes about is in `judging`; the checks themselves are in `judge_data`, `judge_features`, `judge_fusion`,
-`judge_gan`, `judge_vqvae`, `judge_prior`.
+`judge_gan`, `judge_vqvae`, `judge_embed`, `judge_prior`.
 """
 
 from mmteach.judge_data import (
@@ -14,6 +14,7 @@ from mmteach.judge_data import (
     missing_rate,
     nearest_neighbour,
 )
+from mmteach.judge_embed import info_nce, recall_at_k, same_concept, slerp, zero_shot
 from mmteach.judge_features import colour_histogram, mel_filterbank, patch_codes, tf_idf
 from mmteach.judge_fusion import (
     bootstrap_by_family,
@@ -69,6 +70,7 @@ __all__ = [
     "gradient_penalty",
     "grey",
     "guide",
+    "info_nce",
     "judged",
     "late_fusion",
     "later",
@@ -85,9 +87,13 @@ __all__ = [
     "nonsaturating_g_loss",
     "patch_codes",
     "perplexity",
+    "recall_at_k",
     "relativistic_loss",
+    "same_concept",
+    "slerp",
     "solution",
     "straight_through",
     "tf_idf",
     "unigram_bits",
+    "zero_shot",
 ]

@@ -66,7 +66,7 @@ class Settings:
     tint: float = 0.4
     speech_weight: float = 1.0
     picture_speech_weight: float = 0.5
-    distinct: bool = True
+    views: int = 1
     treat: bool = True
 
 
@@ -115,27 +115,27 @@ def train_embed(
 ) -> tuple[SharedEmbedding, list[Scalars]]:  # fmt: skip
     """Train a shared space; return it in eval mode, with the losses noted on the way.
 
-    loss: (a, b, logit_scale, same) -> scalar, by default `info_nce`. AdamW, one cycle. A batch is of concepts, one
-    picture each (`distinct`), or of pictures as they come; with `treat`, pairs of one concept are not pushed apart.
+    loss: (a, b, logit_scale, same) -> scalar, by default `info_nce`. AdamW, one cycle. A batch is of distinct
+    concepts, `views` pictures of each; with `treat`, pictures and captions of one concept are not pushed apart.
     """
     generator, where = seed_everything(seed), device()
     model = (model or SharedEmbedding()).to(where).train()
     model.picture_tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     schedule = one_cycle(optimizer, settings.steps)
-    views = _pictures_by_concept(data.shows)
+    pictures_of = _pictures_by_concept(data.shows)
 
     def step(pick: Tensor, _: int) -> dict[str, Tensor]:
-        pictures = torch.tensor([random.choice(views[int(c)]) for c in pick]) if settings.distinct else pick
-        losses = batch_losses(model, data, pictures, settings, loss)
+        pictures = [row for c in pick.tolist() for row in random.choices(pictures_of[c], k=settings.views)]
+        losses = batch_losses(model, data, torch.tensor(pictures), settings, loss)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         schedule.step()
         return {name: each.detach() for name, each in losses.items()} | {"scale": model.logit_scale.detach()}
 
-    count = len(data.concepts) if settings.distinct else len(data.pixels)
-    picks = batches(count, min(settings.batch_size, count), settings.steps, generator)
+    count = len(data.concepts)
+    picks = batches(count, min(settings.batch_size // settings.views, count), settings.steps, generator)
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "schedule": schedule}
     about: dict[str, Any] = {"settings": str(settings), "seed": seed, "pixels": data.pixels.cpu().numpy()}
     history = run_steps(

@@ -329,7 +329,7 @@ def test_a_checkpoint_of_other_settings_is_refused(few, tmp_path: Path):
         )
 
 
-def test_batches_of_pictures_hold_false_negatives_and_batches_of_concepts_none(few):
+def test_several_pictures_of_a_concept_are_false_negatives_and_one_of_each_has_none(few):
     seen = []
 
     def spy(a, b, scale, same):
@@ -338,12 +338,12 @@ def test_batches_of_pictures_hold_false_negatives_and_batches_of_concepts_none(f
 
     for settings in (
         Settings(steps=1, batch_size=8),
-        Settings(steps=1, batch_size=32, distinct=False),
-        Settings(steps=1, batch_size=32, distinct=False, treat=False),
+        Settings(steps=1, batch_size=8, views=4),
+        Settings(steps=1, batch_size=8, views=4, treat=False),
     ):
         train_embed(few, settings, model=SharedEmbedding(**TINY), loss=spy)
     assert seen[0] == 0
-    assert seen[3] > 0
+    assert seen[3] == 8 * 3  # two concepts, four pictures each
     assert seen[-1] is None
 
 
