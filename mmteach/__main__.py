@@ -52,7 +52,11 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-STUDIES = {"03_fusion": "mmteach.study", "04_gan": "mmteach.study_gan", "05_vqvae": "mmteach.study_vqvae"}
+STUDIES = {
+    "03_fusion": "mmteach.study", "04_gan": "mmteach.study_gan", "05_vqvae": "mmteach.study_vqvae",
+    "06_embed": "mmteach.study_embed", "07_text_to_image": "mmteach.study_prior",
+    "08_generated": "mmteach.study_generated", "08_probes": "mmteach.study_probes", "08_repair": "mmteach.study_repair",
+}  # fmt: skip
 
 
 def study(argv: list[str]) -> int:

@@ -22,7 +22,10 @@ from mmteach.data import DataError, data_checksum
 from mmteach.weights import Trained as Trained
 from mmteach.weights import load_weights, pretrained_folder, save_weights, verified, write_sums
 
-RECIPES = {"features": "mmteach.feature_net", "gan": "mmteach.gan_recipe", "vqvae": "mmteach.vqvae_recipe"}
+RECIPES = {
+    "features": "mmteach.feature_net", "gan": "mmteach.gan_recipe", "vqvae": "mmteach.vqvae_recipe",
+    "judge": "mmteach.frozen_judge", "embed": "mmteach.embed_recipe", "prior": "mmteach.prior_recipe",
+}  # fmt: skip
 CHECKPOINTS = Path("runs/pretrain")
 LICENCE = (
     "CC BY 4.0. The weights were learned from drawings by Google (Noto Emoji, Apache-2.0), Twitter and contributors "
@@ -150,6 +153,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if chosen.check:
         wrong = check(chosen.name, out)
         print("\n".join(wrong) or f"{chosen.name}: files, card and data agree")
+        show = getattr(importlib.import_module(RECIPES[chosen.name]), "show", None)
+        if show and not wrong and chosen.out is None:  # what is shipped is measured again
+            print(show())
         return 1 if wrong else 0
     if chosen.steps is not None and (chosen.steps < 1 or chosen.out is None):
         parser.error(

@@ -31,11 +31,11 @@ from mmteach.prior import (
     unigram_bits,
 )
 from mmteach.solutions import contact_sheet
-from mmteach.text_to_image import Evaluation, evaluate
+from mmteach.text_to_image import Evaluation, evaluate, table
 from mmteach.train import seed_everything, to_float
 from mmteach.vqvae import VQVAE
 from mmteach.vqvae import load_pretrained as load_vqvae
-from mmteach.weights import Trained
+from mmteach.weights import Trained, load_weights
 
 STEPS, TUNING = 6_400, 200
 SHAPE: dict[str, Any] = {"width": 192, "depth": 4, "heads": 4, "words": 64, "layout": 16, "prefix": 2}
@@ -190,7 +190,7 @@ def _first(whole: Corpus, count: int) -> Corpus:
 
 def choose_drawing(
     dataset: MultimodalDataset, model: TokenPrior, rows: np.ndarray, seed: int = 0
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Return the guidance scale and temperature of GRID whose drawings lie nearest to the true pictures of `rows`.
 
     Nearest one by one, in the features of the measuring network: the mean squared distance of each drawing to its own
@@ -221,3 +221,16 @@ def sheet(found: Evaluation, count: int = 100) -> np.ndarray:
     """Return the first 100 pairs of true (left) and drawn (right), ten pairs a row, uint8 (H, W, 3)."""
     pairs = [each for i in range(count) for each in (found.pictures["true"][i], found.pictures["drawn"][i])]
     return contact_sheet(np.stack(pairs), 20)
+
+
+def show() -> str:
+    """Return the tables of the shipped weights, drawn and judged now: what `pretrain prior --check` prints."""
+    from mmteach import prior
+
+    dataset, model, drawing = load_emoji(), prior.load_pretrained(), load_weights("prior")[0]["drawing"]
+    judge, space = frozen_judge.load_pretrained(), embed.load_pretrained()
+    said = []
+    for which in ("held-out pairs", "unseen concepts"):
+        found = evaluate(dataset, model, judge, space, which, **drawing)
+        said.append(f"{which}: {found.figures['pictures']} pictures\n{table(found.figures)}")
+    return "\n\n".join(said)

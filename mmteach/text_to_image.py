@@ -6,7 +6,7 @@ beside the same figure for the true pictures and for baselines that need no gene
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,9 +96,9 @@ def arms(
 def _other_style(dataset: MultimodalDataset, row: int, rng: np.random.Generator) -> int:
     """Return the row of the same concept in another style of training, at random; the row itself when there is none."""
     concept, style = dataset.items["concept"].iloc[row], dataset.items["style"].iloc[row]
-    others = np.flatnonzero((dataset.items["concept"] == concept) & (dataset.items["style"] != style))
-    others = [each for each in others if dataset.items["style"].iloc[each] in TRAIN_STYLES]
-    return int(rng.choice(others)) if others else row
+    twins = dataset.items[(dataset.items["concept"] == concept) & dataset.items["style"].isin(TRAIN_STYLES)]
+    others = twins.index[twins["style"] != style]
+    return int(rng.choice(others)) if len(others) else row
 
 
 def _of_style(dataset: MultimodalDataset, rows: np.ndarray, style: str) -> np.ndarray:
@@ -140,20 +140,23 @@ def retrieval_ranks(
 def ratio_interval(
     part: np.ndarray, whole: np.ndarray, families: np.ndarray, resamples: int = 2000
 ) -> Interval:
-    """Return sum(part) / sum(whole) with its 95 % interval; both (n,), families drawn with replacement."""
+    """Return sum(part) / sum(whole) with its 95 % interval; both (S, n), families and seeds drawn with replacement."""
     _, code = np.unique(families, return_inverse=True)
-    sums = np.stack([np.bincount(code, each.astype(float)) for each in (part, whole)])
-    draws = np.random.default_rng(0).multinomial(
-        sums.shape[1], np.full(sums.shape[1], 1 / sums.shape[1]), resamples
-    )
-    drawn = draws @ sums.T
-    low, high = np.quantile(drawn[:, 0] / np.maximum(drawn[:, 1], 1e-9), [0.025, 0.975])
+    rng, seeds, count = np.random.default_rng(0), len(part), code.max() + 1
+    sums = [np.stack([np.bincount(code, row.astype(float)) for row in each]) for each in (part, whole)]
+    draws = rng.multinomial(count, np.full(count, 1 / count), resamples)
+    chosen = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples)
+    above, below = (np.einsum("rf,sf,rs->r", draws, each, chosen) for each in sums)
+    low, high = np.quantile(above / np.maximum(below, 1e-9), [0.025, 0.975])
     return Interval(float(low), float(part.sum() / whole.sum()), float(high))
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found: figures for the JSON, the pictures of each arm, and each task's retrieval rank."""
+    """What `evaluate` found: figures for the JSON, the pictures of each arm, and where the drawn ones failed.
+
+    ranks: (n,), the rank of each first drawing's caption among 100, 1 for the best
+    """
 
     figures: dict[str, Any]
     pictures: dict[str, np.ndarray]
@@ -161,43 +164,49 @@ class Evaluation:
 
 
 def evaluate(
-    dataset: MultimodalDataset, model: TokenPrior, judge: Judge, space: SharedEmbedding, which: str, *, seed: int = 0,
-    **settings: Any,
+    dataset: MultimodalDataset, model: TokenPrior, judge: Judge, space: SharedEmbedding, which: str, *,
+    seeds: Sequence[int] = (0,), **settings: Any,
 ) -> Evaluation:  # fmt: skip
     """Return every figure of one set of tasks, 'held-out pairs' or 'unseen concepts', for each of ARMS.
 
     Read right: shares of group, subgroup and style, and each over the share on the true pictures. Retrieval: how often
     the shared space finds the caption among 100. Fréchet distance to the true pictures with its floor, and copies.
+    Drawn and drawn at random are averages over `seeds`, and their intervals cover new seeds too; distances and copies
+    are those of the first. `settings` go to `prior.sample`.
     """
     work = task(dataset, which)
-    pictures = arms(dataset, model, work, seed=seed, **settings)
-    right = {name: _right(judge, each, work) for name, each in pictures.items()}
-    ranks = {name: retrieval_ranks(space, each, work.captions) for name, each in pictures.items()}
-    train = small(dataset.images[dataset.rows("train", TRAIN_STYLES, held_out=False)])
+    runs = [arms(dataset, model, work, seed=1000 * seed, **settings) for seed in seeds]
+    pictures = runs[0]
+    right = {name: _right(judge, [run[name] for run in runs], work) for name in ARMS}
+    ranks = {
+        name: np.stack([retrieval_ranks(space, run[name], work.captions) for run in runs]) for name in ARMS
+    }
     features = {name: picture_features(each) for name, each in pictures.items()}
     rows = {}
     for name in ARMS:
+        ratios = {
+            level: ratio_interval(right[name][level], right["true"][level], work.families) for level in LEVELS
+        }
         rows[name] = {
             **{level: bootstrap_interval(right[name][level], work.families) for level in LEVELS},
-            **{
-                f"{level} of true": ratio_interval(right[name][level], right["true"][level], work.families)
-                for level in LEVELS
-            },
+            **{f"{level} of true": ratio for level, ratio in ratios.items()},
             "found among 100": bootstrap_interval(ranks[name] == 1, work.families),
             "found in five": bootstrap_interval(ranks[name] <= 5, work.families),
             **compare(features["true"], features[name])[0],
         }
+    train = small(dataset.images[dataset.rows("train", TRAIN_STYLES, held_out=False)])
     figures = {
         "pictures": len(work.rows), "families": len(np.unique(work.families)), "network": FEATURE_NET, "arms": rows,
         "floor": real_floor(features["true"], len(work.rows)),
         "copies": {name: copies(train, pictures[name], pictures["true"]) for name in ("drawn", "codes")},
     }  # fmt: skip
-    return Evaluation(figures, pictures, ranks["drawn"])
+    return Evaluation(figures, pictures, ranks["drawn"][0])
 
 
-def _right(judge: Judge, images: np.ndarray, work: Task) -> dict[str, np.ndarray]:
-    read = judge.read(images)
-    return {level: read[level] == work.truth[level] for level in LEVELS}
+def _right(judge: Judge, runs: list[np.ndarray], work: Task) -> dict[str, np.ndarray]:
+    """Return for each level whether it was read right, bool (seeds, n)."""
+    read = [judge.read(images) for images in runs]
+    return {level: np.stack([each[level] == work.truth[level] for each in read]) for level in LEVELS}
 
 
 def copies(train: np.ndarray, pictures: np.ndarray, true: np.ndarray) -> dict[str, float]:

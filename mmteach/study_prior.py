@@ -1,0 +1,133 @@
+"""What the shipped prior draws, judged: `python -m mmteach study 07_text_to_image`.
+
+Read by notebook 07. Nothing is trained here: the shipped weights draw with several seeds, at several guidance scales,
+and are measured against true pictures, ceilings and baselines as `text_to_image` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmteach import embed, frozen_judge, prior
+from mmteach.data import MultimodalDataset, data_checksum, load_emoji
+from mmteach.metrics import bootstrap_interval
+from mmteach.prior_recipe import corpus, split
+from mmteach.solutions import contact_sheet
+from mmteach.study import RESULTS, read, write_json
+from mmteach.text_to_image import LEVELS, Evaluation, evaluate, retrieval_ranks, table, task
+from mmteach.weights import load_weights
+
+NAME = "07_text_to_image"
+SETS = ("held-out pairs", "unseen concepts")
+SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
+WORST = 10
+
+
+def run(
+    seeds: Sequence[int], scales: Sequence[float] = SCALES
+) -> tuple[dict[str, Any], dict[str, Evaluation]]:
+    """Return all figures of the shipped prior, and what was drawn for each set."""
+    from mmteach.doctor import machine  # it measures with a package that only the commands need
+
+    dataset, model = load_emoji(), prior.load_pretrained()
+    judge, space, config = frozen_judge.load_pretrained(), embed.load_pretrained(), load_weights("prior")[0]
+    found = {}
+    for which in SETS:
+        found[which] = evaluate(dataset, model, judge, space, which, seeds=seeds, **config["drawing"])
+        print(f"{which}\\n{table(found[which].figures)}\\n", flush=True)
+    figures = {
+        "study": NAME, "seeds": list(seeds), "drawing": config["drawing"], "data_sha256": data_checksum(),
+        "machine": machine(), "sets": {which: each.figures for which, each in found.items()},
+        "worst": {which: worst(dataset, which, each) for which, each in found.items()},
+        "guidance": guidance(dataset, model, judge, space, scales, config["drawing"]["temperature"]),
+        "bits": bits(dataset, model), "history": config["history"],
+    }  # fmt: skip
+    return figures, found
+
+
+def worst(dataset: MultimodalDataset, which: str, found: Evaluation) -> list[dict[str, Any]]:
+    """Return the drawings whose caption the shared space found last, the worst first."""
+    work = task(dataset, which)
+    last = np.argsort(-found.ranks, kind="stable")[:WORST]
+    return [
+        {"place": int(i), "caption": work.captions[i], "style": work.styles[i], "rank": int(found.ranks[i])}
+        for i in last
+    ]
+
+
+def guidance(
+    dataset: MultimodalDataset,
+    model: Any,
+    judge: Any,
+    space: Any,
+    scales: Sequence[float],
+    temperature: float,
+) -> list[dict[str, Any]]:
+    """Return for each guidance scale what is read right and found among 100, on the held-out pairs with one seed."""
+    work, rows = task(dataset, SETS[0]), []
+    for scale in scales:
+        drawn = prior.sample(
+            model, work.captions, styles=work.styles, guidance_scale=scale, temperature=temperature
+        )
+        said, ranks = judge.read(drawn), retrieval_ranks(space, drawn, work.captions)
+        row = {level: bootstrap_interval(said[level] == work.truth[level], work.families) for level in LEVELS}
+        rows.append({"scale": scale, **row, "found among 100": bootstrap_interval(ranks == 1, work.families)})
+    return rows
+
+
+def bits(dataset: MultimodalDataset, model: prior.TokenPrior) -> dict[str, Any]:
+    """Return bits a code of the prior, with intervals, and of models that know less, on held-out pairs and val."""
+    rows, plain = split(dataset), {"shifts": ((0, 0),), "mirrored": False}
+    parts = {name: corpus(dataset, rows[name], model.vqvae, **plain) for name in ("train", "held-out", "val")}
+    family = dataset.concepts["family"].loc[dataset.items["concept"]].to_numpy()
+    said: dict[str, Any] = {
+        name: bootstrap_interval(prior.bits_per_token(model, parts[name]).numpy(), family[rows[name]])
+        for name in ("held-out", "val")
+    }
+    codes = {name: each.codes[:, 0] for name, each in parts.items()}
+    pair = (codes["train"], codes["held-out"], model.shape.codes)
+    said["unconditional"] = bootstrap_interval(
+        prior.bits_per_token(model, _without_captions(parts["held-out"])).numpy(), family[rows["held-out"]]
+    )
+    return {**said, "unigram": float(prior.unigram_bits(*pair)), "bigram": float(prior.bigram_bits(*pair)),
+            "log2 of codes": float(np.log2(model.shape.codes))}  # fmt: skip
+
+
+def _without_captions(whole: prior.Corpus) -> prior.Corpus:
+    return prior.Corpus(whole.codes, whole.styles, [[""]] * len(whole.codes))
+
+
+def figures(folder: Path = RESULTS) -> dict[str, Any]:
+    """Return the figures of the finished study, its intervals as Interval."""
+    return read(NAME, folder)
+
+
+def worst_sheet(found: Evaluation, places: Sequence[int]) -> np.ndarray:
+    """Return true above drawn for some tasks, uint8 (H, W, 3)."""
+    shown = np.concatenate([found.pictures["true"][list(places)], found.pictures["drawn"][list(places)]])
+    return contact_sheet(shown, len(places))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study from the command line."""
+    parser = argparse.ArgumentParser(prog="mmteach study 07_text_to_image", description=__doc__)
+    parser.add_argument("name", choices=[NAME])
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds to draw with (default 3)")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON (default data/results)")
+    parser.add_argument(
+        "--smoke", action="store_true", help="one seed and one scale, to see that everything runs"
+    )
+    chosen = parser.parse_args(argv)
+    out = Path("runs/study") if chosen.smoke and chosen.out == RESULTS else chosen.out
+    said, found = run(range(1 if chosen.smoke else chosen.seeds), SCALES[:1] if chosen.smoke else SCALES)
+    write_json(out / f"{NAME}.json", said)
+    pictures = worst_sheet(found[SETS[0]], [each["place"] for each in said["worst"][SETS[0]]])
+    Image.fromarray(pictures).save(out / f"{NAME}.webp", lossless=True)
+    print(f"wrote {out / NAME}.json and .webp")
+    return 0
