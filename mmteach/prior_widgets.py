@@ -1,0 +1,328 @@
+"""Pictures and widgets of notebook 07: the prompt box, a picture written code by code, and the rest of one begun.
+
+The functions that draw are plain and tested without a browser; widgets are thin glue over them, as in `widgets`.
+"""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from mmteach import plot
+from mmteach.plot import interval_of
+from mmteach.prior import TokenPrior, draw, sample, sample_codes
+from mmteach.solutions import nearest_neighbour
+from mmteach.widgets import png
+
+EIGHT = 8
+
+
+# What a sentence of codes looks like on the way
+
+
+def written(model: TokenPrior, codes: Tensor, count: int, paper: int) -> np.ndarray:
+    """Return the picture uint8 (H, W, C) of the first `count` of codes (T,), places still to be written in grey.
+
+    paper: the code that stands there for the decoder meanwhile.
+    """
+    unfinished = torch.where(torch.arange(len(codes)) < count, codes, paper)
+    picture, side = draw(model.vqvae, unfinished[None])[0].copy(), round(len(codes) ** 0.5)
+    cell = len(picture) // side
+    for place in range(count, len(codes)):
+        row, column = divmod(place, side)
+        picture[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell] = 208
+    return picture
+
+
+def commonest_code(codes: Tensor) -> int:
+    """Return the code that occurs most often in codes (N, T): white paper, on the emoji."""
+    return int(torch.bincount(codes.flatten()).argmax())
+
+
+@torch.no_grad()
+def surprises(model: TokenPrior, codes: Tensor, captions: Sequence[str], styles: Sequence[str]) -> np.ndarray:
+    """Return how surprised the model is at each of codes (n, T), in bits, told the codes before: float32 (n, T)."""
+    style = torch.tensor([model.styles.index(name) for name in styles])
+    logits = model(codes[:, :-1], model.meaning(captions, style))
+    return (F.cross_entropy(logits.transpose(1, 2), codes, reduction="none") / np.log(2)).numpy()
+
+
+@plot.styled
+def draw_surprises(pictures: np.ndarray, bits: np.ndarray, names: Sequence[str], title: str) -> Figure:
+    """Draw pictures (n, H, W, C) over maps of their surprises (n, T), and each one's mean."""
+    side = round(bits.shape[1] ** 0.5)
+    fig, axes = plot.canvas(1.45 * len(pictures) + 0.8, 3.9, 2, len(pictures), squeeze=False)
+    for i, name in enumerate(names):
+        axes[0, i].imshow(pictures[i])
+        axes[0, i].set_title(name, fontsize=11, fontweight="normal")
+        image = axes[1, i].imshow(bits[i].reshape(side, side), cmap="cividis", vmin=0, vmax=12)
+        axes[1, i].set_title(f"{bits[i].mean():.1f} bits a code", fontsize=11, fontweight="normal")
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(visible=False)
+    fig.colorbar(image, ax=axes[1], label="surprise (bits)", shrink=0.9, pad=0.01)
+    fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
+    return fig
+
+
+# The prompt box
+
+
+class Answer(NamedTuple):
+    """What a prompt got: pictures (8, H, W, C), the nearest training picture of each, and the seconds it took."""
+
+    pictures: np.ndarray
+    nearest: np.ndarray
+    seconds: float
+
+
+def thumbnails(images: np.ndarray, side: int = 8) -> np.ndarray:
+    """Return pictures uint8 (N, H, W, C) averaged to side x side, as float32 rows (N, side * side * C)."""
+    count, size, _, channels = images.shape
+    cells = images.reshape(count, side, size // side, side, size // side, channels)
+    return cells.mean((2, 4), dtype=np.float32).reshape(count, -1)
+
+
+def ask(
+    model: TokenPrior, train: np.ndarray, prompt: str, style: str | None, guidance_scale: float, temperature: float,
+    seed: int,
+) -> Answer:  # fmt: skip
+    """Draw a prompt eight times, and find for each drawing the nearest of `train` (N, H, W, C) by thumbnails."""
+    start = time.perf_counter()
+    pictures = sample(
+        model,
+        [prompt] * EIGHT,
+        styles=style,
+        guidance_scale=guidance_scale,
+        temperature=temperature,
+        seed=seed,
+    )
+    seconds = time.perf_counter() - start
+    return Answer(pictures, train[nearest_neighbour(thumbnails(pictures), thumbnails(train))], seconds)
+
+
+def draw_answer(answer: Answer, side: int = 96) -> Image.Image:
+    """Draw what was drawn, large, and below each the nearest training picture, small."""
+    small, gap = side // 2, 4
+    sheet = Image.new("RGB", (len(answer.pictures) * (side + gap), side + small + 2 * gap), "white")
+    for i, (drawn, nearest) in enumerate(zip(answer.pictures, answer.nearest, strict=True)):
+        left = i * (side + gap)
+        sheet.paste(_enlarged(drawn, side), (left, 0))
+        sheet.paste(_enlarged(nearest, small), (left + small // 2, side + gap))
+    return sheet
+
+
+def describe_answer(answer: Answer, prompt: str) -> str:
+    """Say in HTML what is shown."""
+    return (
+        f"<b>{html.escape(prompt) or 'no caption'}</b>: {len(answer.pictures)} drawings in {answer.seconds:.1f} s; "
+        "below each, small, the training picture that it is nearest to"
+    )
+
+
+def prompt_box(
+    model: TokenPrior, train: np.ndarray, *, prompt: str = "red apple", guidance_scale: float = 2.0,
+    temperature: float = 0.8,
+) -> Any:  # fmt: skip
+    """Return a widget: a prompt, a style, guidance, temperature and seed; eight drawings, and what they are nearest to.
+
+    train: the training pictures uint8 (N, H, W, C) to look among.
+    """
+    import ipywidgets as w
+
+    text = w.Text(value=prompt, description="prompt", continuous_update=False)
+    choices = [("each its own", None), *((name, name) for name in model.styles)]
+    style = w.Dropdown(options=choices, description="style")
+    slow = {"continuous_update": False}
+    guidance = w.FloatSlider(min=0, max=6, step=0.5, value=guidance_scale, description="guidance", **slow)
+    heat = w.FloatSlider(min=0, max=1.5, step=0.1, value=temperature, description="temperature", **slow)
+    seed = w.BoundedIntText(min=0, max=999_999, value=0, description="seed")
+    image, words = w.Image(format="png"), w.HTML()
+    image.add_class("mmteach-prompt")
+
+    def show(_: object = None) -> None:
+        answer = ask(model, train, text.value, style.value, guidance.value, heat.value, seed.value)
+        image.value, words.value = png(draw_answer(answer)), describe_answer(answer, text.value)
+
+    for control in (text, style, guidance, heat, seed):
+        control.observe(show, "value")
+    show()
+    return w.VBox([w.HBox([text, style, seed]), w.HBox([guidance, heat]), words, image])
+
+
+# Code by code
+
+
+def describe_step(bits: np.ndarray, count: int) -> str:
+    """Say in HTML how surprising the code at place `count` of bits (T,) was; places count from one."""
+    if count == 0:
+        return f"nothing written yet; {len(bits)} codes to come"
+    chance = 2.0 ** -float(bits[count - 1])
+    return f"code {count} of {len(bits)}: chance {chance:.1%}, a surprise of {bits[count - 1]:.1f} bits"
+
+
+def writer(model: TokenPrior, codes: Tensor, prompt: str, style: str, paper: int) -> Any:
+    """Return a widget: play the codes (T,) of a picture as they were written, or slide through them."""
+    import ipywidgets as w
+
+    bits = surprises(model, codes[None], [prompt], [style])[0]
+    play = w.Play(min=0, max=len(codes), value=len(codes), interval=120)
+    place = w.IntSlider(min=0, max=len(codes), value=len(codes), description="codes")
+    w.jslink((play, "value"), (place, "value"))
+    image, words = w.Image(format="png"), w.HTML()
+    image.add_class("mmteach-writer")
+
+    def show(_: object = None) -> None:
+        image.value = png(_enlarged(written(model, codes, place.value, paper), 256))
+        words.value = describe_step(bits, place.value)
+
+    place.observe(show, "value")
+    show()
+    return w.VBox([w.HBox([play, place]), words, image])
+
+
+# The rest of a picture begun
+
+KEPT = ("upper half", "lower half", "left half", "right half")
+
+
+def kept_codes(codes: Tensor, part: str) -> Tensor:
+    """Return codes (n, T) with those outside a part of the picture, one of KEPT, set to -1: to be drawn.
+
+    Raises ValueError on a part of another name.
+    """
+    if part not in KEPT:
+        raise ValueError(f"part must be one of {', '.join(KEPT)}, got {part!r}")
+    side = round(codes.shape[1] ** 0.5)
+    keep = torch.zeros(side, side, dtype=torch.bool)
+    half = slice(side // 2) if part.startswith(("upper", "left")) else slice(side // 2, side)
+    if part.startswith(("upper", "lower")):
+        keep[half] = True
+    else:
+        keep[:, half] = True
+    return torch.where(keep.flatten(), codes, -1)
+
+
+def finished(
+    model: TokenPrior, codes: Tensor, part: str, prompt: str, style: str, *, count: int = 4,
+    guidance_scale: float = 2.0, temperature: float = 0.8, seed: int = 0,
+) -> np.ndarray:  # fmt: skip
+    """Return `count` pictures uint8 (count, H, W, C) that keep a part of codes (T,) and write the rest."""
+    fixed = kept_codes(codes[None], part).repeat(count, 1)
+    found = sample_codes(
+        model, [prompt] * count, styles=style, guidance_scale=guidance_scale, temperature=temperature, seed=seed,
+        fixed=fixed,
+    )  # fmt: skip
+    return draw(model.vqvae, found)
+
+
+def only_kept(model: TokenPrior, codes: Tensor, part: str) -> np.ndarray:
+    """Return the picture uint8 (H, W, C) of codes (T,), grey where they are to be written anew."""
+    picture, side = draw(model.vqvae, codes[None])[0].copy(), round(len(codes) ** 0.5)
+    gone = (kept_codes(codes[None], part)[0] < 0).view(side, side).numpy()
+    picture[np.kron(gone, np.ones((len(picture) // side,) * 2, bool))] = 208
+    return picture
+
+
+def inpainter(model: TokenPrior, pictures: Mapping[str, Tensor], style: str, **settings: float) -> Any:
+    """Return a widget: choose a picture by its caption, a part to keep and a prompt for the rest; four ends of it.
+
+    pictures: caption -> codes (T,); settings: guidance_scale and temperature.
+    """
+    import ipywidgets as w
+
+    name = w.Dropdown(options=list(pictures), description="picture")
+    part = w.Dropdown(options=list(KEPT), description="keep")
+    text = w.Text(value=name.value, description="prompt", continuous_update=False)
+    seed = w.BoundedIntText(min=0, max=9999, value=0, description="seed")
+    image = w.Image(format="png")
+    image.add_class("mmteach-inpainter")
+
+    def show(_: object = None) -> None:
+        codes = pictures[name.value]
+        ends = finished(model, codes, part.value, text.value, style, seed=seed.value, **settings)  # type: ignore[arg-type]
+        whole = draw(model.vqvae, codes[None])[0]
+        image.value = png(in_a_row([whole, only_kept(model, codes, part.value), *ends]))
+
+    for control in (name, part, text, seed):
+        control.observe(show, "value")
+    show()
+    return w.VBox([w.HBox([name, part]), w.HBox([text, seed]), image])
+
+
+def in_a_row(pictures: Sequence[np.ndarray], side: int = 112) -> Image.Image:
+    """Draw pictures (H, W, C) side by side."""
+    sheet = Image.new("RGB", (len(pictures) * (side + 4), side), "white")
+    for i, each in enumerate(pictures):
+        sheet.paste(_enlarged(each, side), (i * (side + 4), 0))
+    return sheet
+
+
+def _enlarged(picture: np.ndarray, side: int) -> Image.Image:
+    return Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST)
+
+
+# Figures
+
+
+@plot.styled
+def draw_learning(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], lines: Mapping[str, float], title: str
+) -> Figure:
+    """Draw bits a code against steps for each named run, and level lines of what simpler models reach."""
+    fig, ax = plot.canvas(7, 4.2)
+    for i, (name, (steps, bits)) in enumerate(curves.items()):
+        ax.plot(steps, bits, linestyle=plot.DASHES[i], color=plot.PALETTE[i], label=name)
+    for name, level in lines.items():
+        ax.axhline(level, color=plot.GREY, linestyle=":", linewidth=1.6)
+        ax.annotate(
+            f"{name}, {level:.2f}", (1, level), (0, 3), xycoords=("axes fraction", "data"), ha="right",
+            textcoords="offset points", fontsize=10, color="#555555",
+        )  # fmt: skip
+    ax.legend(loc="upper right", bbox_to_anchor=(1, 0.78))
+    plot.label(ax, title, "step", "surprise (bits a code)")
+    return fig
+
+
+@plot.styled
+def draw_guidance(rows: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> Figure:
+    """Draw shares with their intervals against the guidance scale; rows: {"scale": ..., name: interval}."""
+    fig, ax = plot.canvas(7, 4)
+    for i, name in enumerate(names):
+        x = np.array([row["scale"] for row in rows]) + 0.02 * i
+        low, mean, high = np.array([interval_of(row[name]) for row in rows]).T
+        look = {"color": plot.PALETTE[i], "linestyle": plot.DASHES[i], "marker": plot.MARKS[i]}
+        ax.plot(x, mean, label=name, **look)
+        ax.vlines(x, low, high, color=plot.PALETTE[i], alpha=0.4, linewidth=4)
+    ax.set_ylim(0, 1)
+    ax.legend()
+    plot.label(ax, title, "guidance scale (0: no caption, 1: no guidance)", "share of held-out pairs")
+    return fig
+
+
+@plot.styled
+def draw_choice(
+    logits: Tensor, settings: Mapping[str, tuple[float, int | None]], title: str, most: int = 12
+) -> Figure:
+    """Draw the chances of the likeliest codes, from logits (K,), under named (temperature, top_k)."""
+    fig, axes = plot.canvas(2.3 * len(settings) + 0.5, 2.9, columns=len(settings), squeeze=False, sharey=True)
+    order = logits.argsort(descending=True)
+    for ax, (name, (temperature, top_k)) in zip(axes[0], settings.items(), strict=True):
+        left = logits[order].clone()
+        left[top_k or len(left) :] = -torch.inf
+        chances = (left.double() / temperature).softmax(0)
+        ax.bar(range(1, most + 1), chances[:most].numpy(), color=plot.BLUE)
+        ax.set_title(f"{name}\nrest: {float(chances[most:].sum()):.0%}", fontsize=11, fontweight="normal")
+        ax.set(xlabel="code, likeliest first", xticks=[1, 6, 12])
+    axes[0, 0].set_ylabel("chance")
+    fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
+    return fig
