@@ -36,7 +36,7 @@ from mmteach.study import RESULTS, read, write_json
 
 NAME, MAIN = "06_embed", "English and Chinese"
 ENGLISH, TREATED, UNTREATED, FLOOR = "English only", "crowded, treated", "crowded, untreated", "untrained"
-STEPS, PLACES = 500, (1, 5, 10)
+STEPS, PLACES = 300, (1, 5, 10)
 Answers = dict[str, np.ndarray]
 
 
