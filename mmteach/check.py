@@ -31,6 +31,14 @@ from mmteach.judge_gan import (
     relativistic_loss,
 )
 from mmteach.judge_prior import choose, guide, later, next_code_loss, unigram_bits
+from mmteach.judge_transfer import (
+    generated_accuracy,
+    label_budget,
+    leaking_rows,
+    mean_stand_in,
+    mixing_weights,
+    paired_gains,
+)
 from mmteach.judge_vqvae import commitment_loss, ema_codebook, nearest_code, perplexity, straight_through
 from mmteach.judging import (
     JUDGES,
@@ -67,16 +75,21 @@ __all__ = [
     "frechet_distance",
     "gap",
     "gated_fusion",
+    "generated_accuracy",
     "gradient_penalty",
     "grey",
     "guide",
     "info_nce",
     "judged",
+    "label_budget",
     "late_fusion",
     "later",
+    "leaking_rows",
     "low_rank_tensor_fusion",
+    "mean_stand_in",
     "mel_filterbank",
     "missing_rate",
+    "mixing_weights",
     "modality_dropout",
     "nearest_code",
     "nearest_neighbour",
@@ -85,6 +98,7 @@ __all__ = [
     "need_shape",
     "next_code_loss",
     "nonsaturating_g_loss",
+    "paired_gains",
     "patch_codes",
     "perplexity",
     "recall_at_k",

@@ -231,8 +231,8 @@ ABOUT = (
 )
 METRICS = (
     "share of pictures read right, with its 95 % interval over families; held-out pairs show a concept known from "
-    "other styles, val and test are families never seen, and the rows below are the same pictures back from the 64 codes of "
-    "the shipped VQ-VAE, which is what a drawn picture looks like at best"
+    "other styles, val and test are families never seen, and the rows below are the same pictures back from the 64 "
+    "codes of the shipped VQ-VAE, which is what a drawn picture looks like at best"
 )
 
 
