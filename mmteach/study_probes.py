@@ -10,7 +10,7 @@ import argparse
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,14 @@ def pixels(images: np.ndarray, size: int = 16) -> np.ndarray:
 
 def patches(images: np.ndarray) -> np.ndarray:
     """Return how much of each of 256 learned patches is in each corner, float32 (N, 1024); see notebook 02."""
-    task = load_task()
-    learn = np.random.default_rng(0).permutation(len(task.train))[:1000]
-    return PatchDictionary().fit(list(task.train.images[learn])).transform(list(images))
+    return _dictionary().transform(list(images))
+
+
+@lru_cache(maxsize=1)
+def _dictionary() -> PatchDictionary:
+    train = load_task().train
+    learn = np.random.default_rng(0).permutation(len(train))[:1000]
+    return PatchDictionary().fit(list(train.images[learn]))
 
 
 def encoder_maps(model: vqvae.VQVAE, images: np.ndarray) -> np.ndarray:
@@ -122,7 +127,7 @@ SEEN = {
 _SHIPPED = {"VQ-VAE encoder": "vqvae", "GAN discriminator": "gan", "shared space": "embed"}
 
 
-def features_of(task: Task, name: str, folder: Path, scaled: bool = True) -> dict[str, np.ndarray]:
+def features_of(task: Task, name: str, folder: Path | None, scaled: bool = True) -> dict[str, np.ndarray]:
     """Return the features of train, val and test, scaled to mean 0 and variance 1 on train; kept under `folder`."""
 
     def make() -> dict[str, np.ndarray]:
@@ -154,7 +159,7 @@ def probe(
 
 
 def run_probe(
-    task: Task, name: str, budgets: Sequence[int], seeds: Sequence[int], recipe: Recipe, folder: Path
+    task: Task, name: str, budgets: Sequence[int], seeds: Sequence[int], recipe: Recipe, folder: Path | None
 ) -> Any:
     """Return what one kind of feature says: budget -> (predictions (S, N), strengths (S,)); kept under `folder`."""
     features: dict[str, np.ndarray] = {}

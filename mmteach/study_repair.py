@@ -54,7 +54,7 @@ class Inputs:
         return ((patches(images) - self.scale[0]) / self.scale[1]).astype(np.float32)
 
 
-def load_inputs(task: Task, recipe: Recipe, parts: Path) -> Inputs:
+def load_inputs(task: Task, recipe: Recipe, parts: Path | None = None) -> Inputs:
     """Return names as TF-IDF squeezed to a few hundred numbers, and pictures by the patch dictionary of notebook 02.
 
     The dictionary never saw a label, so its features of training pictures are no better than those of new ones: a
@@ -66,7 +66,7 @@ def load_inputs(task: Task, recipe: Recipe, parts: Path) -> Inputs:
     names = {
         each: _unit(text.transform(task.name(getattr(task, each).concept))) for each in ("train", "test")
     }
-    found = features_of(task, "patch dictionary", parts / "08_probes", scaled=False)
+    found = features_of(task, "patch dictionary", parts and parts / "08_probes", scaled=False)
     scale = found["train"].mean(0), found["train"].std(0) + 1e-6
     return Inputs(names, {each: (found[each] - scale[0]) / scale[1] for each in names}, scale)
 

@@ -7,7 +7,7 @@ The task: name the group (8 classes) of pictures of families never seen, trainin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,12 @@ class Task:
     test: Pictures
     groups: tuple[str, ...]
     dataset: MultimodalDataset
+
+    def only(self, styles: Sequence[str]) -> Task:
+        """Return the task in some styles alone: less of everything, for a live run."""
+        parts = (self.train, self.val, self.test)
+        train, val, test = (each.take(np.flatnonzero(np.isin(each.style, styles))) for each in parts)
+        return Task(train, val, test, self.groups, self.dataset)
 
     def name(self, concept: np.ndarray) -> list[str]:
         """Return the English names of concepts."""
@@ -165,12 +171,15 @@ def mixed(
 
 
 def part(
-    folder: Path, name: str, settings: Any, make: Callable[[], Mapping[str, Any]]
+    folder: Path | None, name: str, settings: Any, make: Callable[[], Mapping[str, Any]]
 ) -> dict[str, np.ndarray]:
     """Return the arrays of one part of a study, from its file when it is there; else make and keep them.
 
-    The file's name carries the settings and the data, so that a changed study does not read old parts.
+    The file's name carries the settings and the data, so that a changed study does not read old parts. Without a
+    folder nothing is kept.
     """
+    if folder is None:
+        return {key: np.asarray(each) for key, each in make().items()}
     key = hashlib.sha256(f"{settings} {data_checksum()}".encode()).hexdigest()[:10]
     path = folder / f"{name.replace(' ', '_').replace('+', 'and')}-{key}.npz"
     if not path.exists():
