@@ -68,6 +68,12 @@ WIDGETS = {
         from mmteach import vqvae, vqvae_widgets
         model, picture = vqvae.load_pretrained(), np.full((32, 32, 3), 200, dtype=np.uint8)
         vqvae_widgets.painter(model, picture, vqvae_widgets.code_tiles(model), range(512))""",
+    "mmteach-way": """
+        from mmteach import embed, embed_widgets
+        from mmteach.data import load_emoji
+        emoji = load_emoji()
+        some = emoji.rows(split="test", styles="noto")[:60]
+        embed_widgets.way_search(embed_widgets.gallery(embed.load_pretrained(), emoji, some))""",
 }
 CLAIM = "from mmteach import check\ncheck.claim('a line is shown', True, {'at': 0.5})"
 
