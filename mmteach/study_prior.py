@@ -17,14 +17,13 @@ from PIL import Image
 from mmteach import embed, frozen_judge, prior
 from mmteach.data import MultimodalDataset, data_checksum, load_emoji
 from mmteach.metrics import bootstrap_interval
-from mmteach.prior_recipe import corpus, split
+from mmteach.prior_recipe import PLAIN, SETS, corpus, split
 from mmteach.solutions import contact_sheet
 from mmteach.study import RESULTS, read, write_json
 from mmteach.text_to_image import LEVELS, Evaluation, evaluate, retrieval_ranks, table, task
 from mmteach.weights import load_weights
 
 NAME = "07_text_to_image"
-SETS = ("held-out pairs", "unseen concepts")
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 WORST = 10
 
@@ -83,8 +82,8 @@ def guidance(
 
 def bits(dataset: MultimodalDataset, model: prior.TokenPrior) -> dict[str, Any]:
     """Return bits a code of the prior, with intervals, and of models that know less, on held-out pairs and val."""
-    rows, plain = split(dataset), {"shifts": ((0, 0),), "mirrored": False}
-    parts = {name: corpus(dataset, rows[name], model.vqvae, **plain) for name in ("train", "held-out", "val")}
+    rows = split(dataset)
+    parts = {name: corpus(dataset, rows[name], model.vqvae, **PLAIN) for name in ("train", "held-out", "val")}
     family = dataset.concepts["family"].loc[dataset.items["concept"]].to_numpy()
     said: dict[str, Any] = {
         name: bootstrap_interval(prior.bits_per_token(model, parts[name]).numpy(), family[rows[name]])
