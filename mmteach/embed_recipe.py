@@ -84,7 +84,7 @@ def _figures(train: Views, test: Views, styles: tuple[str, ...]) -> dict[str, An
         right = np.concatenate([found(test, queries, style, back=back) <= 10 for style in styles])
         return str(bootstrap_interval(right, families))
 
-    moved = classifiers(train, test, "group")
+    (moved,) = classifiers(train, [test], "group")
     spoken = np.concatenate(
         [found(test, said, style) <= 10 for said in test.speech.values() for style in styles]
     )

@@ -53,9 +53,9 @@ def draw_circle(shots: Mapping[int, tuple[Tensor, Tensor]], title: str) -> Figur
             ax.plot(*np.stack([x, y]).T, "-", color=colour, linewidth=1.2, alpha=0.6)
             ax.plot(*x, "o", color=colour, markersize=8)
             ax.plot(*y, "s", color=colour, markersize=8, markerfacecolor="white", markeredgewidth=2)
-        ax.set(xticks=[], yticks=[], aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
+        ax.set(aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.2, 1.2))
+        ax.axis("off")
         ax.set_title(f"step {step}", fontsize=11, fontweight="normal")
-        ax.grid(visible=False)
     fig.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=13)
     return fig
 
@@ -103,7 +103,7 @@ def draw_scores(
 ) -> Figure:
     """Draw intervals side by side: rows (name -> series -> interval), one mark a series, `levels` as dotted lines."""
     series = list(dict.fromkeys(each for row in rows.values() for each in row))
-    fig, ax = plot.canvas(7.2, 0.62 * len(rows) + 1.4)
+    fig, ax = plot.canvas(7.2, 0.55 * len(rows) + 1.6)
     for j, name in enumerate(series):
         shift = (j - (len(series) - 1) / 2) * 0.22
         points = [
@@ -123,7 +123,7 @@ def draw_scores(
         ax.axvline(level, color=plot.GREY, linestyle=plot.DASHES[j + 1], linewidth=1.4, label=name)
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set(ylim=(len(rows) - 0.4, -0.6), xlim=(0, None))
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
+    fig.legend(loc="outside lower center", ncols=2)
     plot.label(ax, title, xlabel)
     return fig
 

@@ -112,22 +112,30 @@ def right_zero_shot(test: Views, texts: np.ndarray, classes: Sequence[str], leve
     return answers == test.labels(level)[test.shows]
 
 
-def classifiers(train: Views, test: Views, level: str) -> dict[str, np.ndarray]:
-    """Return, for each pair 'trained on > tested on', whether each test row is classified right.
+def classifiers(
+    train: Views, tests: Sequence[Views], level: str, *, centre: bool = True
+) -> list[dict[str, np.ndarray]]:
+    """Return, for each test set and each pair 'trained on > tested on', whether each test row is classified right.
 
     Modalities: pictures, names, Chinese names. One logistic regression for each that is trained on; every modality is
-    centred on its own mean over the training concepts first, for modalities lie apart in the space (Liang et al. 2022).
+    centred on its own mean over the training concepts first, for modalities lie apart in the space (Liang et al. 2022);
+    without `centre` none is.
     """
-    sets = {"pictures": (_of_pictures(train, level), _of_pictures(test, level))}
-    for kind, said in (("names", "name"), ("Chinese names", "Chinese name")):
-        sets[kind] = ((train.texts[said], train.labels(level)), (test.texts[said], test.labels(level)))
-    answers = {}
-    for source, ((vectors, labels), _) in sets.items():
-        model = LogisticRegression(C=10.0, max_iter=500).fit(vectors - vectors.mean(axis=0), labels)
-        for target, (own, (rows, truth)) in sets.items():
-            answers[f"{source} > {target}"] = model.predict(rows - own[0].mean(axis=0)) == truth
+    known = _modalities(train, level)
+    middles = {name: centre * vectors.mean(axis=0) for name, (vectors, _) in known.items()}
+    answers: list[dict[str, np.ndarray]] = [{} for _ in tests]
+    for source, (vectors, labels) in known.items():
+        model = LogisticRegression(C=10.0, max_iter=500).fit(vectors - middles[source], labels)
+        for said, test in zip(answers, tests, strict=True):
+            for target, (rows, truth) in _modalities(test, level).items():
+                said[f"{source} > {target}"] = model.predict(rows - middles[target]) == truth
     return answers
 
 
-def _of_pictures(views: Views, level: str) -> tuple[np.ndarray, np.ndarray]:
-    return views.pictures, views.labels(level)[views.shows]
+def _modalities(views: Views, level: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the vectors of pictures, names and Chinese names, each with the label of every row."""
+    labels = views.labels(level)
+    kinds = {"names": views.texts["name"], "Chinese names": views.texts["Chinese name"]}
+    return {"pictures": (views.pictures, labels[views.shows])} | {
+        k: (each, labels) for k, each in kinds.items()
+    }

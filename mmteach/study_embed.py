@@ -69,14 +69,13 @@ def answers(model: SharedEmbedding, dataset: MultimodalDataset, voices: Sequence
     Keys are 'rank|query|style' and 'right|question|level|pictures'; see `summary` for what they are.
     """
     train = views(model, dataset, training_rows(dataset))
-    said: Answers = {}
-    for part, styles in (("seven styles", TRAIN_STYLES), ("OpenMoji", ("openmoji",))):
-        test = views(model, dataset, dataset.rows("test", styles), voices=voices)
-        for style in (*FULL, "openmoji"):
-            if style in styles:
-                said |= _searches(test, style)
-        for level in LEVELS:
-            said |= _classes(model, train, test, level, part)
+    seven = views(model, dataset, dataset.rows("test", TRAIN_STYLES), voices=voices)
+    openmoji = replace(
+        views(model, dataset, dataset.rows("test", "openmoji")), speech=seven.speech
+    )  # same concepts
+    said = _searches(seven, FULL[0]) | _searches(seven, FULL[1]) | _searches(openmoji, "openmoji")
+    for level in LEVELS:
+        said |= _classes(model, train, {"seven styles": seven, "OpenMoji": openmoji}, level)
     return said
 
 
@@ -86,7 +85,7 @@ def _searches(test: Views, style: str) -> Answers:
     return there | {f"rank|back|{style}": found(test, test.texts["name"], style, back=True)}
 
 
-def _classes(model: SharedEmbedding, train: Views, test: Views, level: str, part: str) -> Answers:
+def _classes(model: SharedEmbedding, train: Views, tests: dict[str, Views], level: str) -> Answers:
     classes = sorted(set(train.labels(level)))
     texts = {
         "class names": class_texts(model, classes),
@@ -95,10 +94,11 @@ def _classes(model: SharedEmbedding, train: Views, test: Views, level: str, part
     said = {
         f"right|{how}|{level}|{part}": right_zero_shot(test, each, classes, level)
         for how, each in texts.items()
+        for part, test in tests.items()
     }
-    return said | {
-        f"right|{how}|{level}|{part}": each for how, each in classifiers(train, test, level).items()
-    }
+    for part, right in zip(tests, classifiers(train, list(tests.values()), level), strict=True):
+        said |= {f"right|{how}|{level}|{part}": each for how, each in right.items()}
+    return said
 
 
 def run_arm(
