@@ -55,9 +55,10 @@ def run(
     resumed, began, busy = checkpoint.exists(), time.perf_counter(), time.process_time()
     trained = (train or recipe(name))(steps=steps, seed=seed, checkpoint=checkpoint)
     spent = {"seconds": round(time.perf_counter() - began), "busy": round(time.process_time() - busy)}
-    config = {**trained.config, "facts": trained.facts, "made": {**_made(), **spent, "resumed": resumed}}
+    made = {**_made(), **spent, "resumed": resumed, "eight_bits": trained.eight_bits}
+    config = {**trained.config, "facts": trained.facts, "made": made}
     path = out / f"{name}.safetensors"
-    save_weights(path, trained.model, config)
+    save_weights(path, trained.model, config, eight_bits=trained.eight_bits)
     written = [path.name, f"{name}.md"]
     if trained.sheet is not None:
         Image.fromarray(trained.sheet).save(out / f"{name}.webp", lossless=True)
@@ -85,6 +86,7 @@ def card(name: str, config: Mapping[str, Any], sheet: bool) -> str:
     facts, made = config["facts"], config["made"]
     picture = [f"![100 uncurated pictures]({name}.webp)", ""] if sheet else []
     last = ", the last part of a resumed run" if made["resumed"] else ""
+    kept = "matrices in eight bits, the rest" if made.get("eight_bits") else "floats"
     lines = [
         f"# {facts['title']}", "", facts["about"], "", *picture,
         "## Recipe", "", *(f"- {key}: {value}" for key, value in facts["recipe"].items()),
@@ -95,7 +97,7 @@ def card(name: str, config: Mapping[str, Any], sheet: bool) -> str:
         f"- data: SHA-256 of data/emoji/SHA256SUMS {made['data_sha256']}",
         f"- machine: {made['machine']}; torch {made['torch']}, Python {made['python']}",
         f"- time: {made['seconds'] / 60:.1f} minutes, {made['busy'] / 60:.1f} of them the processor's{last}",
-        f"- file: {name}.safetensors, floats in half precision; checksum in SHA256SUMS", "",
+        f"- file: {name}.safetensors, {kept} in half precision; checksum in SHA256SUMS", "",
         "## Licence", "", LICENCE, "",
     ]  # fmt: skip
     return "\n".join(lines)

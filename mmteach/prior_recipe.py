@@ -35,7 +35,7 @@ from mmteach.text_to_image import Evaluation, evaluate, table
 from mmteach.train import seed_everything, to_float
 from mmteach.vqvae import VQVAE
 from mmteach.vqvae import load_pretrained as load_vqvae
-from mmteach.weights import Trained, load_weights
+from mmteach.weights import Trained, load_weights, restored, stored
 
 STEPS, TUNING = 6_400, 200
 SHAPE: dict[str, Any] = {"width": 192, "depth": 4, "heads": 4, "words": 64, "layout": 16, "prefix": 2}
@@ -139,8 +139,7 @@ def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None
 def judged(dataset: MultimodalDataset, model: TokenPrior, settings: Settings, seed: int) -> Trained:
     """Return a trained prior with all that its card says of it."""
     rows = split(dataset)
-    for each in model.parameters():
-        each.data = each.data.half().float()  # as the file will hold it
+    model.load_state_dict(restored(stored(model.state_dict(), eight_bits=True)))  # as the file will hold it
     drawing = choose_drawing(dataset, model, rows["tuning"], seed=seed)
     judge, space = frozen_judge.load_pretrained(), embed.load_pretrained()
     pairs, unseen = (
@@ -176,7 +175,7 @@ def judged(dataset: MultimodalDataset, model: TokenPrior, settings: Settings, se
         "drawing": drawing,
         "history": model.history,
     }
-    return Trained(model, config, facts, sheet(pairs))
+    return Trained(model, config, facts, sheet(pairs), eight_bits=True)
 
 
 def _bits(dataset: MultimodalDataset, model: TokenPrior, rows: dict[str, np.ndarray]) -> dict[str, float]:

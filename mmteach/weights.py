@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors in half precision with their configuration inside, verified before use.
+"""Weights on disk: safetensors in half precision or eight bits with their configuration inside, verified before use.
 
 Used by every `load_pretrained` and by `python -m mmteach pretrain`. Nothing is ever unpickled.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from mmteach.data import DataError
 
 SUMS = "SHA256SUMS"
+SCALE = "~scale"
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Trained:
     facts: title, about (a sentence or two), recipe (name -> setting), seed, metrics (name -> figure, or set -> name ->
         figure) and, if wanted, "metrics are" (what they are, in words); the card is made of them
     sheet: uint8 (H, W, 3), 100 uncurated samples or reconstructions, or None
+    eight_bits: store matrices in eight bits a number, for a network that would be too large in sixteen
     """
 
     model: nn.Module
     config: dict[str, Any]
     facts: dict[str, Any]
     sheet: np.ndarray | None
+    eight_bits: bool = False
 
 
 def pretrained_folder() -> Path:
@@ -46,18 +50,47 @@ def pretrained_folder() -> Path:
     return Path(data) / "pretrained"
 
 
-def save_weights(path: Path, model: nn.Module, config: dict[str, Any]) -> None:
+def save_weights(path: Path, model: nn.Module, config: dict[str, Any], *, eight_bits: bool = False) -> None:
     """Write the state of `model` to `path`, all of it or nothing: floats in half precision, other buffers as they are.
 
     config: whatever JSON can hold and the model can be built from again; it travels in the file's metadata.
-    Raises ValueError when a value has no finite half-precision counterpart.
+    eight_bits: see `stored`. Raises ValueError when a value has no finite half-precision counterpart.
     """
-    tensors = {name: _halved(name, each) for name, each in model.state_dict().items()}
+    tensors = stored(model.state_dict(), eight_bits)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, beside, metadata={"config": json.dumps(config)})
     beside.chmod(0o644)  # safetensors keeps files to their owner, and these are for everyone
     os.replace(beside, path)
+
+
+def stored(state: Mapping[str, Tensor], eight_bits: bool = False) -> dict[str, Tensor]:
+    """Return a state dict as a file holds it; with `eight_bits` a float matrix (R, C) as int8 and a scale for each row.
+
+    A row's largest number becomes 127, so no number is off by more than a 254th of that. Raises ValueError when a value
+    has no finite half-precision counterpart.
+    """
+    found = {}
+    for name, each in state.items():
+        half = _halved(name, each)
+        if not (eight_bits and half.ndim == 2 and half.is_floating_point()):
+            found[name] = half
+            continue
+        scale = (half.float().abs().amax(1, keepdim=True) / 127).clamp(min=1e-12)
+        found[name + SCALE] = scale
+        found[name] = (half.float() / scale).round().clamp(-127, 127).to(torch.int8)
+    return found
+
+
+def restored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what `stored` returned as a state dict again, floats as float32."""
+    found = {}
+    for name, each in tensors.items():
+        if name + SCALE in tensors:
+            found[name] = each.float() * tensors[name + SCALE]
+        elif not name.endswith(SCALE):
+            found[name] = each.float() if each.is_floating_point() else each
+    return found
 
 
 def load_weights(name: str, folder: Path | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -75,7 +108,7 @@ def load_weights(name: str, folder: Path | None = None) -> tuple[dict[str, Any],
         tensors = load(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise DataError(f"{path} holds no weights of this course ({error}). {_mend(path)}") from error
-    return config, {key: each.float() if each.is_floating_point() else each for key, each in tensors.items()}
+    return config, restored(tensors)
 
 
 def verified(path: Path) -> bytes:

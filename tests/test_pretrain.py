@@ -65,6 +65,29 @@ def test_a_second_round_trip_changes_nothing(folder):
     assert all(torch.equal(again[name], each) for name, each in once.state_dict().items())
 
 
+def test_eight_bits_halve_the_file_and_keep_each_number_to_a_254th_of_its_rows_largest(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 300), nn.BatchNorm1d(300), nn.Embedding(50, 64))
+    model[2].weight.data[3] = 0  # a row of zeros has no largest number
+    for name, bits in (("whole", False), ("eight", True)):
+        save_weights(tmp_path / f"{name}.safetensors", model, {}, eight_bits=bits)
+    write_sums(tmp_path, ["whole.safetensors", "eight.safetensors"])
+    state, (_, found) = model.state_dict(), load_weights("eight", tmp_path)
+    assert set(found) == set(state)
+    for name in ("0.weight", "2.weight"):
+        largest = state[name].abs().amax(1, keepdim=True)
+        assert ((found[name] - state[name]).abs() <= largest / 254 * 1.01 + 1e-3 * largest).all(), (
+            "half a step, and half precision's own"
+        )
+    assert (
+        torch.equal(found["1.running_var"], state["1.running_var"])
+        and found["1.num_batches_tracked"].dtype == torch.int64
+    )
+    assert (tmp_path / "eight.safetensors").stat().st_size < 0.65 * (
+        tmp_path / "whole.safetensors"
+    ).stat().st_size
+
+
 def test_a_value_too_large_for_half_precision_is_refused_by_name(tmp_path):
     model = Small()
     model.weight.data[0, 0] = 1e6
