@@ -42,7 +42,7 @@ FLOOR = (
     35  # generated pictures a class at least: the five concepts of the smallest budget in all seven styles
 )
 SMALL = (20, 50)  # the budgets whose pictures alone a GAN learns from, in the second series
-SOME = (10, 50, 0)  # the budgets at which generated pictures are also tried on top of classical augmentation
+SOME = (10, 0)  # the budgets at which generated pictures are also tried on top of classical augmentation
 ALONE = ("gan alone", "text-to-image alone")  # nothing real: the classification accuracy score
 
 

@@ -17,8 +17,12 @@ LEVELS = {
 
 @pytest.mark.parametrize(
     ("interval", "said"),
-    [((0.01, 0.02, 0.03), "helps"), ((-0.03, -0.02, -0.01), "hurts"), ((-0.01, 0.02, 0.05), "makes no difference that shows")],
-)  # fmt: skip
+    [
+        ((0.01, 0.02, 0.03), "helps"),
+        ((-0.03, -0.02, -0.01), "hurts"),
+        ((-0.01, 0.02, 0.05), "makes no difference that shows"),
+    ],
+)
 def test_a_verdict_rests_on_the_interval_and_not_on_the_mean(interval, said):
     assert widgets.verdict(Interval(*interval)) == said
 
