@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmteach import plot, prior_widgets
 from mmteach.codebook import Codebook
 from mmteach.metrics import Interval
 from mmteach.prior import Shape, TokenPrior, draw, sample, sample_codes
+from mmteach.solutions import contact_sheet
+from mmteach.text_to_image import Task
 from mmteach.vqvae import VQVAE
 
 STYLES = ("round", "flat", "old")
@@ -37,6 +40,50 @@ def codes() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def train() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (30, 32, 32, 3), dtype=np.uint8)
+
+
+# Simple languages
+
+
+def test_a_table_writes_only_what_it_allows():
+    table = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    codes = prior_widgets.babble(table, 5, length=9)
+    assert codes.shape == (5, 9)
+    assert torch.equal(codes[:, 1:], (codes[:, :-1] + 1) % 3)
+    assert torch.equal(codes, prior_widgets.babble(table, 5, length=9))
+
+
+def test_the_language_of_bars_has_six_sentences_of_three_inked_places():
+    language = prior_widgets.bars()
+    assert language.codes.shape == (6, 1, 9)
+    assert len({tuple(each) for each in language.codes[:, 0].tolist()}) == 6
+    assert (language.codes.sum(2) == 3).all()
+    assert language.codes[4, 0].view(3, 3).tolist() == [[0, 1, 0]] * 3
+    assert language.captions[4] == ["column two"]
+    assert prior_widgets.unasked(language).captions == [[""]] * 6
+    written = torch.stack([language.codes[2, 0], torch.ones(9, dtype=torch.int64)])
+    assert prior_widgets.are_sentences(written, language).tolist() == [True, False]
+    tile = prior_widgets.as_tiles(written)[0]
+    assert tile.shape == (28, 28)
+    assert [int(tile[row, 14]) for row in (0, 6, 14, 22)] == [120, 255, 255, 0]
+
+
+# Held-out pairs
+
+
+def test_the_first_of_some_tasks_are_cut_from_every_list():
+    names = np.array(["a", "b", "c"])
+    work = Task(np.arange(3), ["x", "y", "z"], ["flat"] * 3, names, {"group": names})
+    some = prior_widgets.first_of(work, 2)
+    assert [
+        len(each) for each in (some.rows, some.captions, some.styles, some.families, some.truth["group"])
+    ] == [2] * 5
+    assert len(prior_widgets.first_of(work, None).rows) == 3
+
+
+def test_a_sheet_is_cut_into_its_pictures(tmp_path, train):
+    Image.fromarray(contact_sheet(train[:6], 3)).save(tmp_path / "sheet.png")
+    np.testing.assert_array_equal(prior_widgets.tiles_of(tmp_path / "sheet.png", 3), train[:6])
 
 
 # Code by code
@@ -179,6 +226,9 @@ def test_the_figures_can_be_drawn(model, codes, train):
             {"live": ([1, 2], [9.0, 7.0]), "held": ([1, 2], [9, 7.5])}, {"bigram": 7.2}, "t"
         ),
         prior_widgets.draw_guidance(rows, ["style", "found among 100"], "t"),
+        prior_widgets.draw_arms(
+            {"drawn": rows[0], "true": rows[1]}, ["style"], {"true": "a", "drawn": "b"}, "t"
+        ),
         prior_widgets.draw_choice(torch.randn(20), choices, "t"),
         prior_widgets.draw_surprises(train[:3], bits, ["a", "b", "c"], "t"),
     ]
