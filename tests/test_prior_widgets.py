@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmteach import plot, prior_widgets
+from mmteach import plot, prior_figures, prior_widgets
 from mmteach.codebook import Codebook
 from mmteach.metrics import Interval
 from mmteach.prior import Shape, TokenPrior, draw, sample, sample_codes
@@ -47,23 +47,23 @@ def train() -> np.ndarray:
 
 def test_a_table_writes_only_what_it_allows():
     table = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
-    codes = prior_widgets.babble(table, 5, length=9)
+    codes = prior_figures.babble(table, 5, length=9)
     assert codes.shape == (5, 9)
     assert torch.equal(codes[:, 1:], (codes[:, :-1] + 1) % 3)
-    assert torch.equal(codes, prior_widgets.babble(table, 5, length=9))
+    assert torch.equal(codes, prior_figures.babble(table, 5, length=9))
 
 
 def test_the_language_of_bars_has_six_sentences_of_three_inked_places():
-    language = prior_widgets.bars()
+    language = prior_figures.bars()
     assert language.codes.shape == (6, 1, 9)
     assert len({tuple(each) for each in language.codes[:, 0].tolist()}) == 6
     assert (language.codes.sum(2) == 3).all()
     assert language.codes[4, 0].view(3, 3).tolist() == [[0, 1, 0]] * 3
     assert language.captions[4] == ["column two"]
-    assert prior_widgets.unasked(language).captions == [[""]] * 6
+    assert prior_figures.unasked(language).captions == [[""]] * 6
     written = torch.stack([language.codes[2, 0], torch.ones(9, dtype=torch.int64)])
-    assert prior_widgets.are_sentences(written, language).tolist() == [True, False]
-    tile = prior_widgets.as_tiles(written)[0]
+    assert prior_figures.are_sentences(written, language).tolist() == [True, False]
+    tile = prior_figures.as_tiles(written)[0]
     assert tile.shape == (28, 28)
     assert [int(tile[row, 14]) for row in (0, 6, 14, 22)] == [120, 255, 255, 0]
 
@@ -74,16 +74,16 @@ def test_the_language_of_bars_has_six_sentences_of_three_inked_places():
 def test_the_first_of_some_tasks_are_cut_from_every_list():
     names = np.array(["a", "b", "c"])
     work = Task(np.arange(3), ["x", "y", "z"], ["flat"] * 3, names, {"group": names})
-    some = prior_widgets.first_of(work, 2)
+    some = prior_figures.first_of(work, 2)
     assert [
         len(each) for each in (some.rows, some.captions, some.styles, some.families, some.truth["group"])
     ] == [2] * 5
-    assert len(prior_widgets.first_of(work, None).rows) == 3
+    assert len(prior_figures.first_of(work, None).rows) == 3
 
 
 def test_a_sheet_is_cut_into_its_pictures(tmp_path, train):
     Image.fromarray(contact_sheet(train[:6], 3)).save(tmp_path / "sheet.png")
-    np.testing.assert_array_equal(prior_widgets.tiles_of(tmp_path / "sheet.png", 3), train[:6])
+    np.testing.assert_array_equal(prior_figures.tiles_of(tmp_path / "sheet.png", 3), train[:6])
 
 
 # Code by code
@@ -222,22 +222,22 @@ def test_the_figures_can_be_drawn(model, codes, train):
     bits = np.abs(np.random.default_rng(0).normal(3, 2, (3, 64)))
     choices = {"as it is": (1.0, None), "cold": (0.5, None), "three": (1.0, 3)}
     figures = [
-        prior_widgets.draw_learning(
+        prior_figures.draw_learning(
             {"live": ([1, 2], [9.0, 7.0]), "held": ([1, 2], [9, 7.5])}, {"bigram": 7.2}, "t"
         ),
-        prior_widgets.draw_guidance(rows, ["style", "found among 100"], "t"),
-        prior_widgets.draw_arms(
+        prior_figures.draw_guidance(rows, ["style", "found among 100"], "t"),
+        prior_figures.draw_arms(
             {"drawn": rows[0], "true": rows[1]}, ["style"], {"true": "a", "drawn": "b"}, "t"
         ),
-        prior_widgets.draw_choice(torch.randn(20), choices, "t"),
-        prior_widgets.draw_surprises(train[:3], bits, ["a", "b", "c"], "t"),
+        prior_figures.draw_choice(torch.randn(20), choices, "t"),
+        prior_figures.draw_surprises(train[:3], bits, ["a", "b", "c"], "t"),
     ]
     assert all(plot.png(fig)[:4] == b"\x89PNG" for fig in figures)
 
 
 def test_the_chances_drawn_are_those_of_temperature_and_top_k():
     logits = torch.tensor([0.0, 2.0, 1.0, -1.0])
-    fig = prior_widgets.draw_choice(logits, {"cold": (0.5, None), "two": (1.0, 2)}, "t", most=3)
+    fig = prior_figures.draw_choice(logits, {"cold": (0.5, None), "two": (1.0, 2)}, "t", most=3)
     heights = [[bar.get_height() for bar in ax.patches] for ax in fig.axes]
     np.testing.assert_allclose(
         heights[0], (logits / 0.5).softmax(0).sort(descending=True).values[:3], rtol=1e-5
