@@ -137,7 +137,11 @@ def train_embed(
     count = len(data.concepts)
     picks = batches(count, min(settings.batch_size // settings.views, count), settings.steps, generator)
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "schedule": schedule}
-    about: dict[str, Any] = {"settings": str(settings), "seed": seed, "pixels": data.pixels.cpu().numpy()}
+    about: dict[str, Any] = {"settings": str(settings), "seed": seed, "model": str(model), "loss": loss}
+    about |= {
+        "pixels": data.pixels.cpu().numpy(),
+        "voices": 0 if data.sounds is None else data.sounds.shape[1],
+    }
     history = run_steps(
         step, picks, parts=parts, about=about, checkpoint=checkpoint, every=every, progress=progress
     )
