@@ -110,7 +110,7 @@ def corpus(dataset: MultimodalDataset, rows: np.ndarray, vqvae: VQVAE, **more: o
 
 def split(dataset: MultimodalDataset) -> dict[str, np.ndarray]:
     """Return rows: train, tuning (200 pairs of the training split, kept back for choices), held-out, and val."""
-    rows = dataset.rows("train", TRAIN_STYLES, held_out=False)
+    rows = training_rows(dataset)
     kept_back = np.random.default_rng(7).permutation(len(rows))[:TUNING]
     return {
         "train": np.delete(rows, kept_back), "tuning": rows[np.sort(kept_back)],

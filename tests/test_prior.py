@@ -603,6 +603,19 @@ def test_training_rows_are_of_split_train_of_training_styles_and_never_held_out(
     assert not set(families) & set(others)
 
 
+def test_the_recipe_keeps_its_parts_apart_and_what_is_judged_away_from_what_is_learned(dataset):
+    parts = {name: set(rows.tolist()) for name, rows in prior_recipe.split(dataset).items()}
+    shown = set(prior_recipe.training_rows(dataset).tolist())
+    assert parts["train"] | parts["tuning"] == shown
+    assert not parts["train"] & parts["tuning"]
+    assert not shown & (parts["held-out"] | parts["val"])
+    concepts, styles = dataset.items["concept"].to_numpy(), dataset.items["style"].to_numpy()
+    pairs = {(concepts[row], styles[row]) for row in shown}
+    assert not pairs & {(concepts[row], styles[row]) for row in parts["held-out"]}
+    assert not {concepts[row] for row in shown} & {concepts[row] for row in parts["val"]}
+    assert "openmoji" not in {styles[row] for rows in parts.values() for row in rows}
+
+
 def test_captions_are_made_of_a_concepts_own_words_and_are_the_same_every_time(dataset):
     rows = dataset.rows("train", "noto")[:6]
     captions = prior_recipe.captions(dataset, rows)
