@@ -39,7 +39,7 @@ def run(
     found = {}
     for which in SETS:
         found[which] = evaluate(dataset, model, judge, space, which, seeds=seeds, **config["drawing"])
-        print(f"{which}\\n{table(found[which].figures)}\\n", flush=True)
+        print(f"{which}\n{table(found[which].figures)}\n", flush=True)
     figures = {
         "study": NAME, "seeds": list(seeds), "drawing": config["drawing"], "data_sha256": data_checksum(),
         "machine": machine(), "sets": {which: each.figures for which, each in found.items()},

@@ -1,0 +1,57 @@
+"""The study of notebook 07: what it keeps, and that it is about the weights and data at hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mmteach import study_prior
+from mmteach.data import data_checksum, load_emoji
+from mmteach.metrics import Interval
+from mmteach.text_to_image import ARMS, Evaluation, task
+from mmteach.weights import load_weights
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return study_prior.figures()
+
+
+def test_the_study_is_of_the_shipped_weights_and_of_this_data(figures):
+    config = load_weights("prior")[0]
+    assert figures["data_sha256"] == data_checksum()
+    assert (
+        figures["drawing"] == config["drawing"]
+        and figures["history"][-1]["step"] == config["history"][-1]["step"]
+    )
+    assert len(figures["seeds"]) >= 3
+
+
+def test_every_arm_of_both_sets_has_intervals_and_the_floor_stands_beside(figures):
+    for each in figures["sets"].values():
+        assert set(each["arms"]) == set(ARMS)
+        assert all(isinstance(row["group"], Interval) for row in each["arms"].values())
+        assert each["floor"]["frechet"].low > 0
+
+
+def test_true_pictures_are_their_own_measure(figures):
+    for each in figures["sets"].values():
+        assert each["arms"]["true"]["group of true"] == Interval(1.0, 1.0, 1.0)
+        assert each["arms"]["true"]["frechet"] == pytest.approx(0, abs=1e-3)
+
+
+def test_the_worst_are_those_found_last_in_that_order():
+    dataset = load_emoji()
+    count = len(task(dataset, "held-out pairs").rows)
+    ranks = np.ones(count, np.int64)
+    ranks[[5, 9, 2]] = 40, 100, 70
+    found = study_prior.worst(dataset, "held-out pairs", Evaluation({}, {}, ranks))
+    assert [each["place"] for each in found[:3]] == [9, 2, 5]
+    assert found[0]["caption"] == task(dataset, "held-out pairs").captions[9]
+
+
+def test_the_sheet_of_the_worst_has_the_true_pictures_above_the_drawn():
+    true, drawn = np.zeros((4, 32, 32, 3), np.uint8), np.full((4, 32, 32, 3), 200, np.uint8)
+    sheet = study_prior.worst_sheet(Evaluation({}, {"true": true, "drawn": drawn}, np.ones(4)), [3, 1])
+    assert sheet[: len(sheet) // 2].max() < 200 or (sheet[5, 5] == 0).all()
+    assert (sheet[-5, 5] == 200).all()
