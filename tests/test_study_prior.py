@@ -53,5 +53,5 @@ def test_the_worst_are_those_found_last_in_that_order():
 def test_the_sheet_of_the_worst_has_the_true_pictures_above_the_drawn():
     true, drawn = np.zeros((4, 32, 32, 3), np.uint8), np.full((4, 32, 32, 3), 200, np.uint8)
     sheet = study_prior.worst_sheet(Evaluation({}, {"true": true, "drawn": drawn}, np.ones(4)), [3, 1])
-    assert sheet[: len(sheet) // 2].max() < 200 or (sheet[5, 5] == 0).all()
+    assert (sheet[5, 5] == 0).all()
     assert (sheet[-5, 5] == 200).all()
