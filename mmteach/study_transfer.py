@@ -7,6 +7,7 @@ The task: name the group (8 classes) of pictures of families never seen, trainin
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,7 +185,7 @@ def part(
     path = folder / f"{name.replace(' ', '_').replace('+', 'and')}-{key}.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".tmp.npz")
+        beside = path.with_suffix(f".{os.getpid()}.tmp.npz")
         np.savez_compressed(beside, **make())
         beside.replace(path)
     with np.load(path) as found:
