@@ -74,6 +74,9 @@ WIDGETS = {
         emoji = load_emoji()
         some = emoji.rows(split="test", styles="noto")[:60]
         embed_widgets.way_search(embed_widgets.gallery(embed.load_pretrained(), emoji, some))""",
+    "mmteach-prompt": """
+        from mmteach import prior, prior_widgets
+        prior_widgets.prompt_box(prior.load_pretrained(), emoji.images[some])""",
 }
 CLAIM = "from mmteach import check\ncheck.claim('a line is shown', True, {'at': 0.5})"
 
