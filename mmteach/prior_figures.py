@@ -49,9 +49,9 @@ def unasked(corpus: Corpus) -> Corpus:
     return Corpus(corpus.codes, corpus.styles, [[""]] * len(corpus.codes))
 
 
-def are_sentences(written: Tensor, language: Corpus) -> np.ndarray:
-    """Return which of the sentences (n, T) stand in the language, bool (n,)."""
-    return (written.cpu()[:, None] == language.codes[:, 0]).all(2).any(1).numpy()
+def how_often(written: Tensor, language: Corpus) -> np.ndarray:
+    """Return how often each of the N sentences of the language stands among those written (n, T), int (N,)."""
+    return (written.cpu()[:, None] == language.codes[:, 0]).all(2).sum(0).numpy()
 
 
 def as_tiles(written: Tensor, side: int = 3) -> np.ndarray:

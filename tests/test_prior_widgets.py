@@ -62,7 +62,7 @@ def test_the_language_of_bars_has_six_sentences_of_three_inked_places():
     assert language.captions[4] == ["column two"]
     assert prior_figures.unasked(language).captions == [[""]] * 6
     written = torch.stack([language.codes[2, 0], torch.ones(9, dtype=torch.int64)])
-    assert prior_figures.are_sentences(written, language).tolist() == [True, False]
+    assert prior_figures.how_often(written, language).tolist() == [0, 0, 1, 0, 0, 0]
     tile = prior_figures.as_tiles(written)[0]
     assert tile.shape == (28, 28)
     assert [int(tile[row, 14]) for row in (0, 6, 14, 22)] == [120, 255, 255, 0]
