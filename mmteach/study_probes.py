@@ -51,7 +51,7 @@ NAME, SCRATCH = "08_probes", "network from scratch"
 class Recipe:
     """All settings of the probes; the strength C is chosen on val, for every probe anew."""
 
-    strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
+    strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     max_iter: int = 100
     scratch_steps: int = 400
 

@@ -37,7 +37,7 @@ def draw_budgets(
     shown: dict[str, Mapping[str, Interval]] = {name: levels[name] for name in (arms or levels)}
     budgets = list(max(shown.values(), key=lambda each: sum(1 for _ in each)))
     place = {name: i for i, name in enumerate(budgets)}
-    fig, ax = canvas(7.4, 4.4)
+    fig, ax = canvas(8.6, 4.4)
     for i, (name, found) in enumerate(shown.items()):
         x = np.array([place[b] for b in found]) + 0.05 * (i - len(shown) / 2)
         low, mean, high = np.array([tuple(each) for each in found.values()]).T
@@ -50,7 +50,7 @@ def draw_budgets(
             "always the largest class", (0, chance), (0, 4), textcoords="offset points", color="#555555"
         )
     ax.set_xticks(range(len(budgets)), list(budgets))
-    ax.legend(fontsize=10)
+    ax.legend(fontsize=10, loc="center left", bbox_to_anchor=(1, 0.5))  # beside: the lines fill the axes
     label(ax, title, "labelled pictures a class", "accuracy on unseen families")
     return fig
 

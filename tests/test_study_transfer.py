@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmteach import gan, study_generated, study_probes, study_repair, study_transfer
-from mmteach.data import TRAIN_STYLES, load_emoji
+from mmteach.data import TRAIN_STYLES, data_checksum, load_emoji
 from mmteach.feature_net import at_32
 from mmteach.solutions import leaking_rows
 from mmteach.study_generated import further_places
@@ -221,3 +221,22 @@ def test_a_style_of_its_own_is_less_of_the_same_task(task):
     assert set(less.train.style) == {"noto"}
     assert less.groups == task.groups
     assert np.array_equal(less.train.images, at_32(task.dataset.images[less.train.rows]))
+
+
+@pytest.mark.parametrize("study", [study_generated, study_probes, study_repair])
+def test_the_committed_figures_are_of_this_data_and_of_five_seeds(study):
+    found = study.figures()
+    assert found["data_sha256"] == data_checksum()
+    assert found["seeds"] == list(study_transfer.SEEDS)
+
+
+def test_the_committed_study_has_every_arm_at_every_budget_it_can_have():
+    found = study_generated.figures()["accuracy"]
+    for arm in (*study_generated.ARMS, *study_generated.ALONE):
+        assert list(found[arm]) == [study_transfer.said(each) for each in study_generated.budgets_of(arm)]
+
+
+def test_a_study_that_was_not_run_says_what_to_run(tmp_path):
+    for study in (study_generated, study_probes, study_repair):
+        with pytest.raises(FileNotFoundError, match=f"mmteach study {study.NAME}"):
+            study.figures(tmp_path)
