@@ -21,7 +21,16 @@ from mmteach.captions import CaptionBag, pieces
 from mmteach.engine import Scalars, Stateful, run_steps
 from mmteach.solutions import choose, guide, later, next_code_loss
 from mmteach.solutions import unigram_bits as unigram_bits
-from mmteach.train import batches, device, ema_update, fast_bfloat16, one_cycle, seed_everything, to_pictures
+from mmteach.train import (
+    batches,
+    device,
+    ema_update,
+    fast_bfloat16,
+    one_cycle,
+    one_thread,
+    seed_everything,
+    to_pictures,
+)
 from mmteach.vqvae import VQVAE
 from mmteach.vqvae import load_pretrained as load_vqvae
 from mmteach.weights import load_weights
@@ -189,6 +198,7 @@ def _looks(vqvae: VQVAE, count: int) -> Tensor:
 
 
 @torch.no_grad()
+@one_thread()
 def sample_codes(
     model: TokenPrior, captions: Sequence[str], *, styles: str | Sequence[str] | None = None,
     guidance_scale: float = 1.0, temperature: float = 1.0, top_k: int | None = None, seed: int = 0,

@@ -10,6 +10,7 @@ import math
 import os
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -50,6 +51,20 @@ def fast_bfloat16() -> bool:
     """Return whether the processor multiplies bfloat16 matrices in hardware, two to three times as fast as float32."""
     known = torch.cpu.get_capabilities()
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Work in one thread while the block lasts: what many tiny steps gain from a second one, waiting for it costs.
+
+    On a machine that others use too it costs many times that, for the second thread's core is often taken.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def seed_everything(seed: int) -> torch.Generator:

@@ -83,3 +83,15 @@ def test_batches_repeat_with_the_seed_and_change_with_it():
 def test_batches_of_nothing_are_refused(count, batch_size):
     with pytest.raises(ValueError, match="at least 1"):
         next(train.batches(count, batch_size, 1, torch.Generator()))
+
+
+def test_one_thread_lasts_as_long_as_the_block_and_no_longer_even_when_it_fails():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(KeyError), train.one_thread():
+            assert torch.get_num_threads() == 1
+            raise KeyError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
