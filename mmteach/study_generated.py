@@ -249,7 +249,9 @@ def summary(task: Task, found: dict[str, dict[int, np.ndarray]]) -> dict[str, An
         arm: {said(b): [float(each[:, task.test.target == k].mean()) for k in classes] for b, each in of.items()}
         for arm, of in right.items()
     }  # fmt: skip
-    gains = {f"over {other}": table.gains(other) for other in ("real", "classical", "more real") if other in right}
+    gains = {
+        f"over {other}": table.gains(other) for other in ("real", "classical", "more real") if other in right
+    }
     return {"accuracy": table.levels(), **gains, "recall": recall}
 
 
