@@ -23,6 +23,7 @@ SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disab
 
 # Waiting for the kernel's idle light is not enough; these promises are what JupyterLab itself waits for.
 RUN_ALL = """async () => {
+    while (!window.jupyterapp) await new Promise(done => setTimeout(done, 100));
     const app = window.jupyterapp;
     await app.restored;
     while (!app.shell.currentWidget?.context) await new Promise(done => setTimeout(done, 100));
