@@ -141,6 +141,11 @@ def load_emoji(root: str | os.PathLike[str] | None = None) -> MultimodalDataset:
     return MultimodalDataset(concepts, items, images, STYLES, VOICES, ZipClips(folder / "speech"))
 
 
+def training_rows(dataset: MultimodalDataset) -> NDArray[np.intp]:
+    """Return the rows that a model of the course may learn from: split train, no held-out pair, never OpenMoji."""
+    return dataset.rows("train", TRAIN_STYLES, held_out=False)
+
+
 def load_folder(
     folder: str | os.PathLike[str], captions: str = "captions.csv", *, size: int = TILE
 ) -> MultimodalDataset:

@@ -16,7 +16,7 @@ from mmteach.embed import SharedEmbedding
 from mmteach.embed_train import Settings, corpus, train_embed, training_rows
 from mmteach.metrics import bootstrap_interval
 from mmteach.retrieval import FULL, Views, classifiers, found, style_families, views
-from mmteach.weights import Trained
+from mmteach.weights import Trained, as_stored
 
 STEPS = 1500
 SHAPE: dict[str, Any] = {"picture_width": 24, "text_width": 24, "speech_width": 64}
@@ -31,7 +31,7 @@ def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None
         data, settings, seed=seed, model=SharedEmbedding(**SHAPE), checkpoint=checkpoint,
         progress=lambda number, said: print(f"step {number} of {settings.steps}: {said}", flush=True),
     )  # fmt: skip
-    model = _as_shipped(model)
+    as_stored(model)
     facts = {
         "title": "One space for pictures, text and speech",
         "about": "Three small networks that turn a 32x32 picture, a caption in English or Chinese, and a spoken name "
@@ -99,10 +99,3 @@ def _figures(train: Views, test: Views, styles: tuple[str, ...]) -> dict[str, An
         "names > pictures": str(bootstrap_interval(moved["names > pictures"], test.families())),
         "pictures > pictures": str(bootstrap_interval(moved["pictures > pictures"], test.families())),
     }
-
-
-def _as_shipped(model: SharedEmbedding) -> SharedEmbedding:
-    """Round the weights as the file will hold them, so that the card's figures are those of the shipped model."""
-    state = {k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    model.load_state_dict(state)
-    return model

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmteach.data import TRAIN_STYLES, VOICES, MultimodalDataset
+from mmteach.data import VOICES, MultimodalDataset
+from mmteach.data import training_rows as training_rows
 from mmteach.embed import SharedEmbedding, hear, info_nce, same_concept
 from mmteach.encoders import as_ink, augment_ink, shrink
 from mmteach.engine import Scalars, Stateful, run_steps
@@ -81,11 +82,6 @@ def corpus(dataset: MultimodalDataset, rows: np.ndarray, voices: Sequence[str] =
     )
     sounds = hear_all(dataset, tuple(names), voices) if voices else None
     return Corpus(tuple(names), wordings, shrink(dataset.images[rows]), torch.from_numpy(shows), sounds)
-
-
-def training_rows(dataset: MultimodalDataset) -> np.ndarray:
-    """Return the rows that may be trained on: split train, seven styles (never OpenMoji), no held-out pair."""
-    return dataset.rows("train", TRAIN_STYLES, held_out=False)
 
 
 def hear_all(dataset: MultimodalDataset, concepts: Sequence[str], voices: Sequence[str] = VOICES) -> Tensor:

@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from mmteach.data import TRAIN_STYLES, MultimodalDataset, load_emoji
+from mmteach.data import TRAIN_STYLES, MultimodalDataset, load_emoji, training_rows
 from mmteach.encoders import PictureNet, as_ink, augment_ink, coarse_log_probs
 from mmteach.engine import Stateful, run_steps
 from mmteach.train import batches, check_pictures, device, one_cycle, seed_everything
-from mmteach.weights import Trained, load_weights, pretrained_folder
+from mmteach.weights import Trained, as_stored, load_weights, pretrained_folder
 
 NAME = "emoji-features-1"
 DIM = 64  # few, because real sets are small: the Fréchet distance of two halves grows with the dimension
@@ -115,13 +115,13 @@ def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None
     """Train the network on real pictures of the training split, OpenMoji and held-out pairs left out."""
     dataset = load_emoji()
     labels = _labels(dataset)
-    rows = dataset.rows("train", TRAIN_STYLES, held_out=False)
+    rows = training_rows(dataset)
     net = train_feature_net(
         dataset.images[rows], {k: v[rows] for k, v in labels.items()},
         steps=steps or STEPS, seed=seed, checkpoint=checkpoint,
     )  # fmt: skip
     model = {"subgroups": len(net.subgroup.bias), "styles": len(net.style.bias)}
-    net = _as_shipped(net)
+    as_stored(net)
     facts = {
         "title": f"{NAME}: the network behind the distances",
         "about": ABOUT,
@@ -209,7 +209,7 @@ def _labels(dataset: MultimodalDataset) -> dict[str, np.ndarray]:
 
 def _parts(dataset: MultimodalDataset) -> dict[str, np.ndarray]:
     return {
-        "train": dataset.rows("train", TRAIN_STYLES, held_out=False),
+        "train": training_rows(dataset),
         "held-out pairs": dataset.rows("train", TRAIN_STYLES, held_out=True),
         "val": dataset.rows("val", TRAIN_STYLES),
     }
@@ -247,10 +247,3 @@ def noticed(net: FeatureNet, images: np.ndarray) -> dict[str, dict[str, float]]:
         spoilt = np.ascontiguousarray(pictures.clip(0, 255).round().astype(np.uint8))
         said[name] = compare(whole, embed(net, spoilt))[0]
     return said
-
-
-def _as_shipped(net: FeatureNet) -> FeatureNet:
-    """Round the weights as the file will hold them, so that figures on the card are those of the shipped network."""
-    state = {k: v.half().float() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    net.load_state_dict(state)
-    return net

@@ -17,12 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmteach.data import TRAIN_STYLES, MultimodalDataset, load_emoji
+from mmteach.data import training_rows as training_rows
 from mmteach.encoders import as_ink, coarse_log_probs
 from mmteach.engine import Stateful, run_steps
 from mmteach.feature_net import at_32
 from mmteach.metrics import bootstrap_interval
 from mmteach.train import batches, device, one_cycle, seed_everything
-from mmteach.weights import Trained, load_weights
+from mmteach.weights import Trained, as_stored, load_weights
 
 NAME = "emoji-judge-1"
 STEPS, BATCH, LR = 2400, 128, 4e-3
@@ -204,7 +205,7 @@ def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None
         dataset.images[rows], _labels(dataset, rows, names),
         steps=steps or STEPS, seed=seed + 1, checkpoint=checkpoint,
     )  # fmt: skip
-    net.load_state_dict(_as_shipped(net.state_dict()))
+    as_stored(net)
     facts = {
         "title": f"{NAME}: the judge of drawn pictures",
         "about": ABOUT,
@@ -278,11 +279,6 @@ def truth(dataset: MultimodalDataset, rows: np.ndarray) -> dict[str, np.ndarray]
     }  # fmt: skip
 
 
-def training_rows(dataset: MultimodalDataset) -> np.ndarray:
-    """Return the rows the judge learned from: split train, the training styles, held-out pairs left out."""
-    return dataset.rows("train", TRAIN_STYLES, held_out=False)
-
-
 def _names(dataset: MultimodalDataset) -> dict[str, list[Any]]:
     pairs = dataset.concepts[["group", "subgroup"]].drop_duplicates().sort_values("subgroup")
     groups = sorted(pairs["group"].unique())
@@ -299,8 +295,3 @@ def _labels(
     codes = {level: np.array([names[f"{level}s"].index(x) for x in right[level]]) for level in LEVELS}
     concept = np.unique(dataset.items["concept"].to_numpy(str)[rows], return_inverse=True)[1]
     return {**codes, "concept": concept.astype(np.int64)}
-
-
-def _as_shipped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Round the weights as the file will hold them, so that figures on the card are those of the shipped network."""
-    return {key: each.half().float() if each.is_floating_point() else each for key, each in state.items()}

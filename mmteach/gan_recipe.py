@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from mmteach.data import TRAIN_STYLES, load_emoji
+from mmteach.data import TRAIN_STYLES, load_emoji, training_rows
 from mmteach.encoders import small
 from mmteach.feature_net import NAME as FEATURE_NET
 from mmteach.feature_net import picture_features
@@ -30,7 +30,7 @@ Z_DIM = 128
 def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None = None) -> Trained:
     """Train on real pictures of the training split, OpenMoji and held-out pairs left out, conditional on the group."""
     dataset, steps = load_emoji(), steps or STEPS
-    rows = dataset.rows("train", TRAIN_STYLES, held_out=False)
+    rows = training_rows(dataset)
     groups = sorted(dataset.concepts["group"].unique())
     labels = _labels(dataset, rows, groups)
     images = small(dataset.images[rows], SIZE)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mmteach import embed, feature_net, frozen_judge
 from mmteach.data import TRAIN_STYLES, MultimodalDataset, load_emoji
+from mmteach.data import training_rows as training_rows
 from mmteach.encoders import small
 from mmteach.feature_net import picture_features
 from mmteach.prior import (
@@ -35,7 +36,7 @@ from mmteach.text_to_image import Evaluation, evaluate, table
 from mmteach.train import seed_everything, to_float
 from mmteach.vqvae import VQVAE
 from mmteach.vqvae import load_pretrained as load_vqvae
-from mmteach.weights import Trained, load_weights, restored, stored
+from mmteach.weights import Trained, as_stored, load_weights
 
 STEPS, TUNING = 6_400, 200
 SHAPE: dict[str, Any] = {"width": 192, "depth": 4, "heads": 4, "words": 64, "layout": 16, "prefix": 2}
@@ -46,11 +47,6 @@ GRID = tuple(
     product((1.0, 1.5, 2.0, 3.0, 4.0), (0.6, 0.8, 1.0))
 )  # guidance scales and temperatures to choose from
 SHIFTS = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))  # pixels of 64 down and to the right
-
-
-def training_rows(dataset: MultimodalDataset) -> np.ndarray:
-    """Return the rows that the prior may see: split train, the training styles, without the held-out pairs."""
-    return dataset.rows("train", TRAIN_STYLES, held_out=False)
 
 
 def ways(
@@ -139,7 +135,7 @@ def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None
 def judged(dataset: MultimodalDataset, model: TokenPrior, settings: Settings, seed: int) -> Trained:
     """Return a trained prior with all that its card says of it."""
     rows = split(dataset)
-    model.load_state_dict(restored(stored(model.state_dict(), eight_bits=True)))  # as the file will hold it
+    as_stored(model, eight_bits=True)
     drawing = choose_drawing(dataset, model, rows["tuning"], seed=seed)
     judge, space = frozen_judge.load_pretrained(), embed.load_pretrained()
     pairs, unseen = (

@@ -30,7 +30,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from mmteach.data import TRAIN_STYLES, VOICES, MultimodalDataset, data_checksum, load_emoji
+from mmteach.data import TRAIN_STYLES, VOICES, MultimodalDataset, data_checksum, load_emoji, training_rows
 from mmteach.encoders import (
     SoundDictionary,
     coarse_log_probs,
@@ -97,7 +97,7 @@ def make_task(dataset: MultimodalDataset) -> Task:
     """Return the task of notebook 03: training styles in train, val and test, OpenMoji apart; each row has a
     voice."""
     rows = {
-        "train": dataset.rows("train", TRAIN_STYLES, held_out=False),
+        "train": training_rows(dataset),
         "val": dataset.rows("val", TRAIN_STYLES),
         "test": dataset.rows("test", TRAIN_STYLES),
         "openmoji": dataset.rows("test", "openmoji"),
@@ -505,6 +505,22 @@ def run(
     return figures
 
 
+def command(name: str, doc: str | None, seeds: int, smoke: str) -> argparse.ArgumentParser:
+    """Return the parser of a study's command line with the options that all have; `smoke` says what one does."""
+    parser = argparse.ArgumentParser(prog=f"mmteach study {name}", description=doc)
+    parser.add_argument("name", choices=[name])
+    parser.add_argument("--seeds", type=int, default=seeds, help=f"how many seeds (default {seeds})")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON (default data/results)")
+    parser.add_argument("--parts", type=Path, default=Path("runs/study"), help="folder of finished runs")
+    parser.add_argument("--smoke", action="store_true", help=f"{smoke}, to see that everything runs")
+    return parser
+
+
+def destination(chosen: argparse.Namespace) -> Path:
+    """Return the folder that the JSON goes to: never the published one after a smoke run."""
+    return chosen.parts if chosen.smoke and chosen.out == RESULTS else chosen.out
+
+
 def read(name: str = "03_fusion", folder: Path = RESULTS) -> dict[str, Any]:
     """Return the figures of a finished study, its intervals as Interval. Raises FileNotFoundError with the
     way out."""
@@ -520,16 +536,11 @@ def read(name: str = "03_fusion", folder: Path = RESULTS) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a study from the command line."""
-    parser = argparse.ArgumentParser(prog="mmteach study", description="Run a study over several seeds.")
-    parser.add_argument("name", choices=["03_fusion"], help="which study")
-    parser.add_argument("--seeds", type=int, default=5, help="how many seeds (default 5)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON (default data/results)")
-    parser.add_argument("--parts", type=Path, default=Path("runs/study"), help="folder of finished seeds")
-    parser.add_argument("--smoke", action="store_true", help="a few steps only, to see that everything runs")
-    chosen = parser.parse_args(argv)
+    chosen = command("03_fusion", __doc__, 5, "a few steps only").parse_args(argv)
     recipe = replace(Recipe(), picture_steps=5, fusion_steps=5, sounds=20, views=1) if chosen.smoke else None
-    out = chosen.parts if chosen.smoke and chosen.out == RESULTS else chosen.out
-    figures = run(chosen.name, seeds=range(chosen.seeds), recipe=recipe, out=out, parts=chosen.parts)
+    figures = run(
+        chosen.name, seeds=range(chosen.seeds), recipe=recipe, out=destination(chosen), parts=chosen.parts
+    )
     print(f"best fusion {figures['best_fusion']}, gain over {figures['best_single']}: {figures['gain']}")
     return 0
 

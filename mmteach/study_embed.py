@@ -6,7 +6,6 @@ steps and seeds; they differ in the languages of the captions or in what stands 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import time
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ from mmteach.retrieval import (
     right_zero_shot,
     views,
 )
-from mmteach.study import RESULTS, read, write_json
+from mmteach.study import RESULTS, command, destination, read, write_json
 
 NAME, MAIN = "06_embed", "English and Chinese"
 ENGLISH, TREATED, UNTREATED, FLOOR = "English only", "crowded, treated", "crowded, untreated", "untrained"
@@ -259,14 +258,9 @@ def figures(folder: Path = RESULTS) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line."""
-    parser = argparse.ArgumentParser(prog="mmteach study 06_embed", description=__doc__)
-    parser.add_argument("name", choices=[NAME])
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON (default data/results)")
-    parser.add_argument("--parts", type=Path, default=Path("runs/study"), help="folder of finished runs")
-    parser.add_argument("--smoke", action="store_true", help="a few steps, to see that everything runs")
+    parser = command(NAME, __doc__, 3, "a few steps")
     chosen = parser.parse_args(argv)
-    out = chosen.parts if chosen.smoke and chosen.out == RESULTS else chosen.out
+    out = destination(chosen)
     write_json(
         out / f"{NAME}.json", run(range(chosen.seeds), 2 if chosen.smoke else STEPS, chosen.parts / NAME)
     )

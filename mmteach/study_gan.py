@@ -6,7 +6,6 @@ networks, pictures, steps and seeds; losses share one grid of learning rates, an
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import multiprocessing
@@ -28,7 +27,7 @@ from mmteach.gan import GAMES, Discriminator, Generator, Penalty, TrainedGan, di
 from mmteach.metrics import memorisation
 from mmteach.report import compare
 from mmteach.solutions import contact_sheet
-from mmteach.study import RESULTS, write_json
+from mmteach.study import RESULTS, command, destination, write_json
 
 LEARNING_RATES = (2e-4, 1e-3, 3e-3)
 SEEDS = (0, 1, 2)
@@ -237,22 +236,15 @@ def read(folder: Path = RESULTS) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line."""
-    parser = argparse.ArgumentParser(prog="mmteach study 04_gan", description=__doc__)
-    parser.add_argument("name", choices=["04_gan"])
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds (default 3)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON (default data/results)")
-    parser.add_argument("--parts", type=Path, default=Path("runs/study"), help="folder of finished runs")
+    parser = command("04_gan", __doc__, len(SEEDS), "two arms and a few steps")
     parser.add_argument(
         "--processes", type=int, default=2, help="runs at a time, one thread each (default 2)"
     )
-    parser.add_argument(
-        "--smoke", action="store_true", help="two arms and a few steps, to see that everything runs"
-    )
     chosen = parser.parse_args(argv)
     steps, folder, names = STEPS, chosen.parts / "04_gan", list(arms())
-    out = chosen.out
+    out = destination(chosen)
     if chosen.smoke:
-        steps, names, out = 3, names[:2], chosen.parts if out == RESULTS else out
+        steps, names = 3, names[:2]
     from mmteach.doctor import machine  # it measures with a package that only the commands need
 
     began, seeds = time.time(), list(range(chosen.seeds))

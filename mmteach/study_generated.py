@@ -6,7 +6,6 @@ number of steps and label budgets, and differ in what stands beside the real pic
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,10 +19,9 @@ import torch
 from mmteach import gan
 from mmteach.data import data_checksum
 from mmteach.metrics import Interval, classification_accuracy_score
-from mmteach.study import RESULTS, read, write_json
+from mmteach.study import RESULTS, command, destination, read, write_json
 from mmteach.study_transfer import (
     BUDGETS,
-    PARTS,
     SEEDS,
     Table,
     Task,
@@ -257,19 +255,13 @@ def summary(task: Task, found: dict[str, dict[int, np.ndarray]]) -> dict[str, An
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line."""
-    parser = argparse.ArgumentParser(prog="mmteach study 08_generated", description=__doc__)
-    parser.add_argument("name", choices=[NAME])
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds (default 5)")
+    parser = command(NAME, __doc__, len(SEEDS), "a few steps")
     parser.add_argument("--arms", nargs="+", help="these arms only (default all; runs that are kept stay)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON (default data/results)")
-    parser.add_argument("--parts", type=Path, default=PARTS, help="folder of finished runs")
-    parser.add_argument("--smoke", action="store_true", help="a few steps, to see that everything runs")
     chosen = parser.parse_args(argv)
-    recipe, out = Recipe(), chosen.out
+    recipe, out = Recipe(), destination(chosen)
     budgets: Sequence[int] = BUDGETS
     if chosen.smoke:
         recipe, budgets = replace(recipe, steps=2, gan_steps=2, score_steps=2), (5, 20)
-        out = chosen.parts if out == RESULTS else out
     arms = chosen.arms or [*ARMS, *ALONE]
     unknown = set(arms) - {*ARMS, *ALONE}
     if unknown:

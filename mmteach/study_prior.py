@@ -6,7 +6,6 @@ and are measured against true pictures, ceilings and baselines as `text_to_image
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from mmteach.data import MultimodalDataset, data_checksum, load_emoji
 from mmteach.metrics import bootstrap_interval
 from mmteach.prior_recipe import PLAIN, SETS, corpus, split
 from mmteach.solutions import contact_sheet
-from mmteach.study import RESULTS, read, write_json
+from mmteach.study import RESULTS, command, destination, read, write_json
 from mmteach.text_to_image import LEVELS, Evaluation, evaluate, retrieval_ranks, table, task
 from mmteach.weights import load_weights
 
@@ -115,15 +114,9 @@ def worst_sheet(found: Evaluation, places: Sequence[int]) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line."""
-    parser = argparse.ArgumentParser(prog="mmteach study 07_text_to_image", description=__doc__)
-    parser.add_argument("name", choices=[NAME])
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds to draw with (default 3)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON (default data/results)")
-    parser.add_argument(
-        "--smoke", action="store_true", help="one seed and one scale, to see that everything runs"
-    )
+    parser = command(NAME, __doc__, 3, "one seed and one scale")
     chosen = parser.parse_args(argv)
-    out = Path("runs/study") if chosen.smoke and chosen.out == RESULTS else chosen.out
+    out = destination(chosen)
     said, found = run(range(1 if chosen.smoke else chosen.seeds), SCALES[:1] if chosen.smoke else SCALES)
     write_json(out / f"{NAME}.json", said)
     pictures = worst_sheet(found[SETS[0]], [each["place"] for each in said["worst"][SETS[0]]])

@@ -6,7 +6,6 @@ label budgets of `study_transfer`, beside a network trained from scratch on the 
 
 from __future__ import annotations
 
-import argparse
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,12 +25,11 @@ from mmteach import gan, vqvae
 from mmteach.codebook import Codebook
 from mmteach.data import data_checksum
 from mmteach.features import PatchDictionary
-from mmteach.study import RESULTS, read, write_json
+from mmteach.study import RESULTS, command, destination, read, write_json
 from mmteach.study_generated import Recipe as Small
 from mmteach.study_generated import run_arm
 from mmteach.study_transfer import (
     BUDGETS,
-    PARTS,
     SEEDS,
     Table,
     Task,
@@ -208,21 +206,13 @@ def run(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line."""
-    parser = argparse.ArgumentParser(prog="mmteach study 08_probes", description=__doc__)
-    parser.add_argument("name", choices=[NAME])
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds (default 5)")
+    parser = command(NAME, __doc__, len(SEEDS), "two budgets and one strength")
     parser.add_argument("--features", nargs="+", choices=list(FEATURES), help="these only (default all)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON (default data/results)")
-    parser.add_argument("--parts", type=Path, default=PARTS, help="folder of finished runs")
-    parser.add_argument(
-        "--smoke", action="store_true", help="two budgets and one strength, to see that it runs"
-    )
     chosen = parser.parse_args(argv)
-    recipe, out = Recipe(), chosen.out
+    recipe, out = Recipe(), destination(chosen)
     budgets: Sequence[int] = BUDGETS
     if chosen.smoke:
         recipe, budgets = replace(recipe, strengths=(1e-3,), max_iter=5, scratch_steps=2), (5, 20)
-        out = chosen.parts if out == RESULTS else out
     from mmteach.doctor import machine  # it measures with a package that only the commands need
 
     seeds = range(chosen.seeds)

@@ -6,7 +6,6 @@ for it. After Ma et al. 2021, "SMIL" (arXiv:2103.05677), for the question, and n
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,9 +21,9 @@ from mmteach.data import TRAIN_STYLES, data_checksum
 from mmteach.fusion import FusionNet, predict_fusion, train_fusion, vector_encoder
 from mmteach.metrics import Interval, bootstrap_interval, paired_interval
 from mmteach.solutions import mean_stand_in
-from mmteach.study import RESULTS, name_features, read, write_json
+from mmteach.study import RESULTS, command, destination, name_features, read, write_json
 from mmteach.study_probes import features_of, patches
-from mmteach.study_transfer import PARTS, SEEDS, Task, checksums, load_task, part
+from mmteach.study_transfer import SEEDS, Task, checksums, load_task, part
 
 NAME = "08_repair"
 TRUE, NULL, ALONE = "the true picture", "null token", "name alone"
@@ -217,20 +216,14 @@ def read_by_judge(task: Task, folder: Path) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line."""
-    parser = argparse.ArgumentParser(prog="mmteach study 08_repair", description=__doc__)
-    parser.add_argument("name", choices=[NAME])
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds (default 5)")
+    parser = command(NAME, __doc__, len(SEEDS), "two steps, nothing drawn")
     parser.add_argument(
         "--without", nargs="+", default=[], help="leave out what needs these weights: prior, embed"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON (default data/results)")
-    parser.add_argument("--parts", type=Path, default=PARTS, help="folder of finished runs")
-    parser.add_argument("--smoke", action="store_true", help="two steps, nothing drawn, to see that it runs")
     chosen = parser.parse_args(argv)
-    recipe, out, without = Recipe(), chosen.out, set(chosen.without)
+    recipe, out, without = Recipe(), destination(chosen), set(chosen.without)
     if chosen.smoke:
         recipe, without = replace(recipe, steps=2, text_components=20), {"prior", "embed"}
-        out = chosen.parts if out == RESULTS else out
     from mmteach.doctor import machine  # it measures with a package that only the commands need
 
     names = [name for name in ORDER if NEEDS.get(name) not in without]

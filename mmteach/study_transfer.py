@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmteach.data import TRAIN_STYLES, MultimodalDataset, data_checksum, load_emoji
+from mmteach.data import TRAIN_STYLES, MultimodalDataset, data_checksum, load_emoji, training_rows
 from mmteach.encoders import as_ink, augment_ink, small
 from mmteach.metrics import Interval, bootstrap_interval, paired_interval
 from mmteach.solutions import label_budget, leaking_rows, mixing_weights
@@ -75,7 +75,7 @@ def load_task(dataset: MultimodalDataset | None = None) -> Task:
     dataset = dataset or load_emoji()
     groups = tuple(sorted(dataset.concepts["group"].unique()))
     rows = {
-        "train": dataset.rows("train", TRAIN_STYLES, held_out=False),
+        "train": training_rows(dataset),
         "val": dataset.rows("val", TRAIN_STYLES), "test": dataset.rows("test", TRAIN_STYLES),
     }  # fmt: skip
     if len(leaking_rows(dataset.items, rows["train"])):

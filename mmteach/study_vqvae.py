@@ -6,7 +6,6 @@ steps and seeds, and differ in the quantizer alone.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from mmteach.codebook import FSQ, Codebook
 from mmteach.data import data_checksum, load_emoji
 from mmteach.metrics import bootstrap_interval, paired_interval
 from mmteach.pca_codec import fit_pca_codes
-from mmteach.study import RESULTS, read, write_json
+from mmteach.study import RESULTS, command, destination, read, write_json
 from mmteach.vqvae import VQVAE, codebook_usage, decibels, psnr, train_vqvae
 from mmteach.vqvae_recipe import emoji
 
@@ -179,15 +178,10 @@ def figures(folder: Path = RESULTS) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line."""
-    parser = argparse.ArgumentParser(prog="mmteach study 05_vqvae", description=__doc__)
-    parser.add_argument("name", choices=[NAME])
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds (default 3)")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON (default data/results)")
-    parser.add_argument("--parts", type=Path, default=Path("runs/study"), help="folder of finished runs")
-    parser.add_argument("--smoke", action="store_true", help="a few steps, to see that everything runs")
+    parser = command(NAME, __doc__, 3, "a few steps")
     chosen = parser.parse_args(argv)
     recipe = replace(Recipe(), steps=5) if chosen.smoke else Recipe()
-    out = chosen.parts if chosen.smoke and chosen.out == RESULTS else chosen.out
+    out = destination(chosen)
     write_json(out / f"{NAME}.json", run(range(chosen.seeds), recipe, chosen.parts / NAME))
     print(f"wrote {out / NAME}.json")
     return 0

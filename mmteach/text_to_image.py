@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from mmteach.data import TRAIN_STYLES, MultimodalDataset
+from mmteach.data import TRAIN_STYLES, MultimodalDataset, training_rows
 from mmteach.embed import SharedEmbedding
 from mmteach.encoders import small
 from mmteach.feature_net import NAME as FEATURE_NET
@@ -23,6 +23,7 @@ from mmteach.frozen_judge import LEVELS, Judge
 from mmteach.metrics import Interval, bootstrap_interval
 from mmteach.prior import TokenPrior, sample
 from mmteach.report import compare, real_floor
+from mmteach.retrieval import ranks
 from mmteach.vqvae import reconstruct
 
 GALLERY = 100
@@ -78,7 +79,7 @@ def arms(
 ) -> dict[str, np.ndarray]:
     """Return for each of ARMS its pictures uint8 (n, 32, 32, 3); `settings` go to `prior.sample`."""
     rng = np.random.default_rng(seed)
-    train = dataset.rows("train", TRAIN_STYLES, held_out=False)
+    train = training_rows(dataset)
     stand_ins = {
         "other style": [_other_style(dataset, row, rng) for row in work.rows],
         "nearest caption": nearest_captions(dataset, work, train),
@@ -129,12 +130,12 @@ def retrieval_ranks(
         raise ValueError(f"a gallery of {GALLERY} captions needs as many, and there are {len(names)}")
     rng, where = np.random.default_rng(seed), {name: i for i, name in enumerate(names)}
     cosines = (space.pictures(images) @ space.text(names).T).cpu().numpy()
-    ranks = np.empty(len(images), np.int64)
-    for i, caption in enumerate(captions):
+    galleries = np.empty((len(images), GALLERY), np.int64)
+    for gallery, caption in zip(galleries, captions, strict=True):
         own = where[caption]
-        others = rng.choice(np.delete(np.arange(len(names)), own), GALLERY - 1, replace=False)
-        ranks[i] = 1 + (cosines[i, others] >= cosines[i, own]).sum()
-    return ranks
+        gallery[0] = own
+        gallery[1:] = rng.choice(np.delete(np.arange(len(names)), own), GALLERY - 1, replace=False)
+    return ranks(np.take_along_axis(cosines, galleries, 1), np.zeros(len(images), np.int64))
 
 
 def ratio_interval(
@@ -194,7 +195,7 @@ def evaluate(
             "found in five": bootstrap_interval(ranks[name] <= 5, work.families),
             **compare(features["true"], features[name])[0],
         }
-    train = small(dataset.images[dataset.rows("train", TRAIN_STYLES, held_out=False)])
+    train = small(dataset.images[training_rows(dataset)])
     figures = {
         "pictures": len(work.rows), "families": len(np.unique(work.families)), "network": FEATURE_NET, "arms": rows,
         "floor": real_floor(features["true"], len(work.rows)),

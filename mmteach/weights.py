@@ -93,6 +93,11 @@ def restored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def as_stored(model: nn.Module, eight_bits: bool = False) -> None:
+    """Round a model's weights, in place, as a file will hold them, so that a card's figures are those of the file."""
+    model.load_state_dict(restored(stored(model.state_dict(), eight_bits)))
+
+
 def load_weights(name: str, folder: Path | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return (config, state dict) of the weights `<name>.safetensors`, floats as float32, on the CPU.
 
