@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -417,3 +418,25 @@ def test_searching_back_is_searching_with_the_table_turned(shipped, dataset):
         retrieval.found(test, test.texts["name"], "noto", back=True),
         retrieval.ranks(table.T, np.arange(len(table))),
     )
+
+
+def gapped(offset, seed):
+    """Return views of forty concepts in two groups; pictures lie a long way from names, with groups apart alike."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame({"group": np.repeat(["left", "right"], 20), "family": np.arange(40).astype(str)})
+    names = rng.normal(0, 0.1, (40, 3)) + np.repeat([[-1.0, 0, 0], [1.0, 0, 0]], 20, 0)
+    pictures = names + np.array([offset, 0, 0])
+    return retrieval.Views(
+        table, pictures, np.arange(40), np.full(40, "noto"), {"name": names, "Chinese name": names}, {}
+    )
+
+
+def test_a_classifier_moves_between_modalities_that_lie_apart_only_when_each_is_centred():
+    train, test = gapped(5.0, 0), gapped(5.0, 1)
+    centred, plain = (retrieval.classifiers(train, [test], "group", centre=each)[0] for each in (True, False))
+    assert centred["names > pictures"].all() and centred["pictures > names"].all()
+    assert plain["names > pictures"].mean() == 0.5, "all pictures lie on one side of what parts the names"
+    assert plain["names > names"].all() and set(centred) == {f"{a} > {b}" for a in KINDS for b in KINDS}
+
+
+KINDS = ("pictures", "names", "Chinese names")

@@ -220,6 +220,16 @@ def test_guidance_goes_beyond_the_caption_by_the_scale():
     assert not torch.equal(codes[1], codes[2])
 
 
+def test_under_guidance_both_branches_keep_the_style_and_the_null_branch_alone_drops_the_caption():
+    model, style = lively(torch.float64), torch.tensor([2, 1])
+    codes = torch.empty(2, 0, dtype=torch.int64)
+    for _ in range(TOKENS):
+        given, null = (model(codes, model.meaning(asked, style))[:, -1] for asked in (CAPTIONS[:2], ["", ""]))
+        codes = torch.cat([codes, guide(given, null, 2.5).argmax(1)[:, None]], 1)
+    asked = {"styles": ["old", "flat"], "guidance_scale": 2.5, "temperature": 0.0}
+    assert torch.equal(sample_codes(model, CAPTIONS[:2], **asked), codes)
+
+
 # DALLE-pytorch zeroes the caption in place in its null pass, so that from the second code on the caption is lost.
 @pytest.mark.parametrize("guidance_scale", [0.0, 1.0, 3.0])
 def test_sampling_leaves_captions_styles_fixed_codes_and_weights_as_they_were(guidance_scale):

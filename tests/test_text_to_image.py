@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mmteach import text_to_image
 from mmteach.data import TRAIN_STYLES, load_emoji
 from mmteach.encoders import small
-from mmteach.frozen_judge import LEVELS
 from mmteach.prior import Shape, TokenPrior
 from mmteach.text_to_image import (
     ARMS,
@@ -48,16 +48,6 @@ class KnowingSpace:
     def pictures(self, images):
         number = images[:, 0, 0, 0].astype(int) * 256 + images[:, 0, 0, 1]
         return torch.nn.functional.one_hot(torch.from_numpy(number).long(), 400).float()
-
-
-class KnowingJudge:
-    """A judge that always gives the same answer."""
-
-    def read(self, images):
-        return {
-            level: np.full(len(images), answer)
-            for level, answer in zip(LEVELS, ("symbols", "arrow", "noto"), strict=True)
-        }
 
 
 def marked(numbers):
@@ -150,26 +140,57 @@ def test_planted_copies_are_flagged_and_new_pictures_are_not(dataset):
     assert copies(train, true, true)["share"] == pytest.approx(0.05, abs=0.01)
 
 
-def test_everything_is_measured_for_every_arm_and_fits_in_a_table(dataset, model, monkeypatch):
-    import mmteach.text_to_image as module
-
-    work = task(dataset, "held-out pairs")
-    few = type(work)(
-        work.rows[:140],
-        work.captions[:140],
-        work.styles[:140],
-        work.families[:140],
-        {k: v[:140] for k, v in work.truth.items()},
+def first(work, count):
+    """Return the first so many of a task."""
+    truth = {level: each[:count] for level, each in work.truth.items()}
+    return type(work)(
+        work.rows[:count], work.captions[:count], work.styles[:count], work.families[:count], truth
     )
-    monkeypatch.setattr(module, "task", lambda *_: few)
+
+
+def test_each_picture_is_drawn_from_its_own_caption_in_its_own_style(dataset, model, monkeypatch):
+    asked = {}
+
+    def sample(model, captions, *, styles, seed, **settings):
+        asked.update(captions=captions, styles=styles, seed=seed, **settings)
+        return np.zeros((len(captions), 32, 32, 3), np.uint8)
+
+    monkeypatch.setattr(text_to_image, "sample", sample)
+    few = first(task(dataset, "held-out pairs"), 9)
+    arms(dataset, model, few, seed=5, guidance_scale=3.0)
+    items = dataset.items.iloc[few.rows]
+    names = dataset.concepts.loc[items["concept"], "name_en"].tolist()
+    assert asked == {"captions": names, "styles": items["style"].tolist(), "seed": 5, "guidance_scale": 3.0}
+
+
+class HalfBlindJudge:
+    """A judge that reads the true pictures right, and of all others the first half."""
+
+    def __init__(self, true, truth):
+        self.true, self.truth = true, truth
+
+    def read(self, images):
+        right = len(images) if np.array_equal(images, self.true) else len(images) // 2
+        return {
+            level: np.where(np.arange(len(images)) < right, each, "nothing")
+            for level, each in self.truth.items()
+        }
+
+
+def test_everything_is_measured_for_every_arm_and_fits_in_a_table(dataset, model, monkeypatch):
+    work = task(dataset, "held-out pairs")
+    few = first(work, 140)
+    judge = HalfBlindJudge(small(dataset.images[few.rows]), few.truth)
+    monkeypatch.setattr(text_to_image, "task", lambda *_: few)
     space = type(
         "Space",
         (),
         {"text": lambda s, c: torch.ones(len(c), 3), "pictures": lambda s, x: torch.ones(len(x), 3)},
     )()
-    found = evaluate(dataset, model, KnowingJudge(), space, "held-out pairs", seeds=(0, 1))
+    found = evaluate(dataset, model, judge, space, "held-out pairs", seeds=(0, 1))
     rows = found.figures["arms"]
     assert set(rows) == set(ARMS)
+    assert rows["true"]["style of true"].mean == 1 and rows["drawn"]["style of true"].mean == 0.5
     assert rows["drawn"]["found among 100"].mean == 0
     assert rows["true"]["frechet"] == pytest.approx(0, abs=1e-3)
     text = table(found.figures)
