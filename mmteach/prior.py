@@ -201,16 +201,19 @@ def _looks(vqvae: VQVAE, count: int) -> Tensor:
 @one_thread()
 def sample_codes(
     model: TokenPrior, captions: Sequence[str], *, styles: str | Sequence[str] | None = None,
-    guidance_scale: float = 1.0, temperature: float = 1.0, top_k: int | None = None, seed: int = 0,
-    fixed: Tensor | None = None, cached: bool = True,
+    guidance_scale: float = 1.0, style_scale: float = 0.0, temperature: float = 1.0, top_k: int | None = None,
+    seed: int = 0, fixed: Tensor | None = None, cached: bool = True,
 ) -> Tensor:  # fmt: skip
     """Return codes int64 (n, T) for n captions; picture i draws its numbers from seed + i, whatever the batch.
 
-    styles: one for all, one each, or None: each picture's seed picks one. fixed: codes int64 (n, T) to keep, -1 where
-    a code is to be drawn. cached: keep keys and values from place to place; without, all is worked out anew each time.
-    Raises ValueError on an unknown style, a number of styles or fixed codes that differs, or settings out of range.
+    styles: one for all, one each, or None: each picture's seed picks one. guidance_scale: 1 is off, see `guide`;
+    style_scale: 0 is off, see `style_odds`. fixed: codes int64 (n, T) to keep, -1 where a code is to be drawn. cached:
+    keep keys and values from place to place; without, all is worked out anew each time. Raises ValueError on an
+    unknown style, a number of styles or fixed codes that differs, or settings out of range.
     """
-    check_settings(guidance_scale, temperature, top_k)
+    check_settings(guidance_scale, temperature, top_k, style_scale)
+    if style_scale and len(model.styles) < 2:
+        raise ValueError("style_scale tells a style from the others, and this model knows one style only")
     if isinstance(captions, str):
         raise ValueError("captions is a list of strings; for one picture give [caption]")
     count, where, tokens = len(captions), model.place.device, model.shape.tokens
@@ -222,25 +225,60 @@ def sample_codes(
     _check_fixed(fixed, (count, tokens), model.shape.codes)
     if not count:
         return fixed
-    both = guidance_scale not in (0, 1)
-    asked = [*(captions if guidance_scale else [""] * count), *[""] * (count * both)]
-    meaning = model.meaning(asked, style.repeat(2) if both else style)
+    asked, its_style = _branches(model, captions, style, guidance_scale, style_scale)
+    meaning, branches = model.meaning(asked, its_style), len(asked) // count
     codes, cache = torch.empty(count, 0, dtype=torch.int64, device=where), list[Past]()
     for place in range(tokens):
-        seen = codes.repeat(2, 1) if both else codes
-        logits = model(seen, meaning, cache if cached else None)[:, -1]
-        if both:
-            logits = model.rules.guide(logits[:count], logits[count:], guidance_scale)
+        logits = model(codes.repeat(branches, 1), meaning, cache if cached else None)[:, -1]
+        logits = _steered(model, logits.unflatten(0, (branches, count)), guidance_scale, style_scale)
         drawn = model.rules.choose(logits, chance[:, place].to(where), temperature, top_k)
         kept = fixed[:, place].to(where)
         codes = torch.cat([codes, torch.where(kept >= 0, kept, drawn)[:, None]], 1)
     return codes
 
 
-def check_settings(guidance_scale: float, temperature: float, top_k: int | None) -> None:
+def _branches(
+    model: TokenPrior, captions: Sequence[str], style: Tensor, guidance_scale: float, style_scale: float
+) -> tuple[list[str], Tensor]:
+    """Return what the network is asked side by side: what is wanted, without caption, and in each other style."""
+    count, others = len(captions), len(model.styles) - 1
+    wanted = list(captions) if guidance_scale else [""] * count
+    asked, styles = list(wanted), [style]
+    if guidance_scale not in (0, 1):
+        asked, styles = asked + [""] * count, [*styles, style]
+    if style_scale:
+        asked = asked + wanted * others
+        styles = [*styles, *((style + further) % (others + 1) for further in range(1, others + 1))]
+    return asked, torch.cat(styles)
+
+
+def _steered(model: TokenPrior, logits: Tensor, guidance_scale: float, style_scale: float) -> Tensor:
+    """Return logits (n, K) from those of all branches (B, n, K), in the order of `_branches`."""
+    both = guidance_scale not in (0, 1)
+    steered = model.rules.guide(logits[0], logits[1], guidance_scale) if both else logits[0]
+    if style_scale:
+        steered = steered + style_scale * style_odds(logits[0], logits[1 + both :])
+    return steered
+
+
+def style_odds(given: Tensor, others: Tensor) -> Tensor:
+    """Return log p(code | style) - log sum over the other styles of p(code | style'), (n, K).
+
+    given: logits (n, K) in the style asked for; others: (S - 1, n, K), all else the same. By Bayes' rule these are the
+    log-odds of the style when the next code is seen and all styles were as likely before: the network is its own judge
+    of style. After Krause et al. 2020, "GeDi" (arXiv:2009.06367), there over whole sentences.
+    """
+    return given.log_softmax(-1) - others.log_softmax(-1).logsumexp(0)
+
+
+def check_settings(
+    guidance_scale: float, temperature: float, top_k: int | None, style_scale: float = 0.0
+) -> None:
     """Raise ValueError when a setting of `sample` is out of range."""
     if not (np.isfinite(guidance_scale) and guidance_scale >= 0):
         raise ValueError(f"guidance_scale must be at least 0 (1 is no guidance), got {guidance_scale}")
+    if not (np.isfinite(style_scale) and style_scale >= 0):
+        raise ValueError(f"style_scale must be at least 0 (0 is off), got {style_scale}")
     if not (np.isfinite(temperature) and temperature >= 0):
         raise ValueError(f"temperature must be at least 0 (0 takes the likeliest code), got {temperature}")
     if top_k is not None and top_k < 1:
@@ -273,13 +311,13 @@ def _style_codes(model: TokenPrior, styles: str | Sequence[str] | None, count: i
 
 def sample(
     model: TokenPrior, captions: Sequence[str], *, styles: str | Sequence[str] | None = None,
-    guidance_scale: float = 2.0, temperature: float = 0.8, top_k: int | None = None, seed: int = 0,
-    fixed: Tensor | None = None,
+    guidance_scale: float = 2.0, style_scale: float = 0.0, temperature: float = 0.8, top_k: int | None = None,
+    seed: int = 0, fixed: Tensor | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Return pictures uint8 (n, H, W, C) for n captions; see `sample_codes` for the settings and errors."""
     codes = sample_codes(
-        model, captions, styles=styles, guidance_scale=guidance_scale, temperature=temperature, top_k=top_k,
-        seed=seed, fixed=fixed,
+        model, captions, styles=styles, guidance_scale=guidance_scale, style_scale=style_scale,
+        temperature=temperature, top_k=top_k, seed=seed, fixed=fixed,
     )  # fmt: skip
     return draw(model.vqvae, codes)
 

@@ -118,18 +118,20 @@ def draw_learning(
 
 
 @plot.styled
-def draw_guidance(rows: Sequence[Mapping[str, Any]], names: Sequence[str], title: str) -> Figure:
-    """Draw shares with their intervals against the guidance scale; rows: {"scale": ..., name: interval}."""
+def draw_sweep(
+    rows: Sequence[Mapping[str, Any]], setting: str, names: Sequence[str], title: str, says: str
+) -> Figure:
+    """Draw shares with their intervals against a setting; rows: {setting: ..., name: interval}; says: what it means."""
     fig, ax = plot.canvas(7, 4)
     for i, name in enumerate(names):
-        x = np.array([row["scale"] for row in rows]) + 0.02 * i
+        x = np.array([row[setting] for row in rows]) + 0.02 * i
         low, mean, high = np.array([interval_of(row[name]) for row in rows]).T
         look = {"color": plot.PALETTE[i], "linestyle": plot.DASHES[i], "marker": plot.MARKS[i]}
         ax.plot(x, mean, label=name, **look)
         ax.vlines(x, low, high, color=plot.PALETTE[i], alpha=0.4, linewidth=4)
     ax.set_ylim(0, 1)
     ax.legend()
-    plot.label(ax, title, "guidance scale (0: no caption, 1: no guidance)", "share of held-out pairs")
+    plot.label(ax, title, says, "share of held-out pairs")
     return fig
 
 

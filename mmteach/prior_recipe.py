@@ -43,9 +43,11 @@ SHAPE: dict[str, Any] = {"width": 192, "depth": 4, "heads": 4, "words": 64, "lay
 LEARNING: dict[str, Any] = {"batch_size": 64, "lr": 3e-3, "muon": 0.03}
 PLAIN: dict[str, Any] = {"shifts": ((0, 0),), "mirrored": False}
 SETS = ("held-out pairs", "unseen concepts")
+SCALES, STYLE_SCALES, TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.0), (0.0, 0.5, 1.0, 1.5), (0.6, 0.8, 1.0)
 GRID = tuple(
-    product((1.0, 1.5, 2.0, 3.0, 4.0), (0.6, 0.8, 1.0))
-)  # guidance scales and temperatures to choose from
+    {"guidance_scale": guidance, "style_scale": style, "temperature": temperature}
+    for guidance, style, temperature in product(SCALES, STYLE_SCALES, TEMPERATURES)
+)  # the settings of `sample` to choose from
 SHIFTS = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))  # pixels of 64 down and to the right
 
 
@@ -151,8 +153,8 @@ def judged(dataset: MultimodalDataset, model: TokenPrior, settings: Settings, se
             "left out": f"OpenMoji, held-out pairs, val and test, and {TUNING} pairs for choices",
             "captions": "English names, names with a few of their keywords, and keywords",
             **asdict(settings), "optimiser": "Muon for the matrices in the blocks, AdamW for the rest",
-            f"drawing, chosen on the {TUNING} pairs": f"guidance {drawing['guidance_scale']}, "
-            f"temperature {drawing['temperature']}",
+            f"drawing, chosen on the {TUNING} pairs": f"guidance {drawing['guidance_scale']}, style scale "
+            f"{drawing['style_scale']}, temperature {drawing['temperature']}",
         },
         "seed": seed,
         "metrics": {
@@ -191,7 +193,7 @@ def _bits(dataset: MultimodalDataset, model: TokenPrior, rows: dict[str, np.ndar
 def choose_drawing(
     dataset: MultimodalDataset, model: TokenPrior, rows: np.ndarray, seed: int = 0
 ) -> dict[str, Any]:
-    """Return the guidance scale and temperature of GRID whose drawings of `rows` say most clearly what they are.
+    """Return the settings of GRID whose drawings of `rows` say most clearly what they are.
 
     Judged by the measuring network's own readings, the mean log-probability of the right subgroup and of the right
     style; the frozen judge has no say in it.
@@ -204,16 +206,13 @@ def choose_drawing(
     )
     style = np.array([TRAIN_STYLES.index(each) for each in styles])
 
-    def clear(guidance: float, temperature: float) -> float:
-        drawn = sample(
-            model, names, styles=styles, guidance_scale=guidance, temperature=temperature, seed=seed
-        )
+    def clear(settings: dict[str, float]) -> float:
+        drawn = sample(model, names, styles=styles, seed=seed, **settings)  # type: ignore[arg-type]
         features = torch.from_numpy(picture_features(drawn))
         said = zip((net.subgroup(features), net.style(features)), (subgroup, style), strict=True)
         return -sum(float(F.cross_entropy(scores, torch.from_numpy(right))) for scores, right in said)
 
-    best = max(GRID, key=lambda each: clear(*each))
-    return {"guidance_scale": best[0], "temperature": best[1]}
+    return max(GRID, key=clear)
 
 
 def _card_row(found: Evaluation, arm: str) -> dict[str, str]:

@@ -72,19 +72,14 @@ def thumbnails(images: np.ndarray, side: int = 8) -> np.ndarray:
 
 
 def ask(
-    model: TokenPrior, train: np.ndarray, prompt: str, style: str | None, guidance_scale: float, temperature: float,
-    seed: int,
+    model: TokenPrior, train: np.ndarray, prompt: str, style: str | None, *, seed: int = 0, **drawing: float
 ) -> Answer:  # fmt: skip
-    """Draw a prompt eight times, and find for each drawing the nearest of `train` (N, H, W, C) by thumbnails."""
+    """Draw a prompt eight times, and find for each drawing the nearest of `train` (N, H, W, C) by thumbnails.
+
+    drawing: settings of `prior.sample`, as guidance_scale.
+    """
     start = time.perf_counter()
-    pictures = sample(
-        model,
-        [prompt] * EIGHT,
-        styles=style,
-        guidance_scale=guidance_scale,
-        temperature=temperature,
-        seed=seed,
-    )
+    pictures = sample(model, [prompt] * EIGHT, styles=style, seed=seed, **drawing)  # type: ignore[arg-type]
     seconds = time.perf_counter() - start
     return Answer(pictures, train[nearest_neighbour(thumbnails(pictures), thumbnails(train))], seconds)
 
@@ -110,9 +105,9 @@ def describe_answer(answer: Answer, prompt: str) -> str:
 
 def prompt_box(
     model: TokenPrior, train: np.ndarray, *, prompt: str = "red apple", guidance_scale: float = 2.0,
-    temperature: float = 0.8,
+    style_scale: float = 0.0, temperature: float = 0.8,
 ) -> Any:  # fmt: skip
-    """Return a widget: a prompt, a style, guidance, temperature and seed; eight drawings, and what they are nearest to.
+    """Return a widget: a prompt, a style, all settings and a seed; eight drawings, and what they are nearest to.
 
     train: the training pictures uint8 (N, H, W, C) to look among.
     """
@@ -123,19 +118,23 @@ def prompt_box(
     style = w.Dropdown(options=choices, description="style")
     slow = {"continuous_update": False}
     guidance = w.FloatSlider(min=0, max=6, step=0.5, value=guidance_scale, description="guidance", **slow)
+    clear = w.FloatSlider(min=0, max=3, step=0.5, value=style_scale, description="style scale", **slow)
     heat = w.FloatSlider(min=0, max=1.5, step=0.1, value=temperature, description="temperature", **slow)
     seed = w.BoundedIntText(min=0, max=999_999, value=0, description="seed")
     image, words = w.Image(format="png"), w.HTML()
     image.add_class("mmteach-prompt")
 
     def show(_: object = None) -> None:
-        answer = ask(model, train, text.value, style.value, guidance.value, heat.value, seed.value)
+        settings = {
+            "guidance_scale": guidance.value, "style_scale": clear.value, "temperature": heat.value
+        }  # fmt: skip
+        answer = ask(model, train, text.value, style.value, seed=seed.value, **settings)
         image.value, words.value = png(draw_answer(answer)), describe_answer(answer, text.value)
 
-    for control in (text, style, guidance, heat, seed):
+    for control in (text, style, guidance, clear, heat, seed):
         control.observe(show, "value")
     show()
-    return w.VBox([w.HBox([text, style, seed]), w.HBox([guidance, heat]), words, image])
+    return w.VBox([w.HBox([text, style, seed]), w.HBox([guidance, clear, heat]), words, image])
 
 
 # Code by code
@@ -193,13 +192,16 @@ def kept_codes(codes: Tensor, part: str) -> Tensor:
 
 def finished(
     model: TokenPrior, codes: Tensor, part: str, prompt: str, style: str, *, count: int = 4,
-    guidance_scale: float = 2.0, temperature: float = 0.8, seed: int = 0,
+    guidance_scale: float = 2.0, temperature: float = 0.8, seed: int = 0, **more: float,
 ) -> np.ndarray:  # fmt: skip
-    """Return `count` pictures uint8 (count, H, W, C) that keep a part of codes (T,) and write the rest."""
+    """Return `count` pictures uint8 (count, H, W, C) that keep a part of codes (T,) and write the rest.
+
+    more: further settings of `prior.sample_codes`.
+    """
     fixed = kept_codes(codes[None], part).repeat(count, 1)
     found = sample_codes(
         model, [prompt] * count, styles=style, guidance_scale=guidance_scale, temperature=temperature, seed=seed,
-        fixed=fixed,
+        fixed=fixed, **more,  # type: ignore[arg-type]
     )  # fmt: skip
     return draw(model.vqvae, found)
 
@@ -215,7 +217,7 @@ def only_kept(model: TokenPrior, codes: Tensor, part: str) -> np.ndarray:
 def inpainter(model: TokenPrior, pictures: Mapping[str, Tensor], style: str, **settings: float) -> Any:
     """Return a widget: choose a picture by its caption, a part to keep and a prompt for the rest; four ends of it.
 
-    pictures: caption -> codes (T,); settings: guidance_scale and temperature.
+    pictures: caption -> codes (T,); settings: those of `prior.sample_codes`.
     """
     import ipywidgets as w
 

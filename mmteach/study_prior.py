@@ -24,26 +24,30 @@ from mmteach.weights import load_weights
 
 NAME = "07_text_to_image"
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
+STYLE_SCALES = (0.0, 0.5, 1.0, 2.0, 4.0)
 WORST = 10
 
 
 def run(
-    seeds: Sequence[int], scales: Sequence[float] = SCALES
+    seeds: Sequence[int], scales: Sequence[float] = SCALES, style_scales: Sequence[float] = STYLE_SCALES
 ) -> tuple[dict[str, Any], dict[str, Evaluation]]:
     """Return all figures of the shipped prior, and what was drawn for each set."""
     from mmteach.doctor import machine  # it measures with a package that only the commands need
 
     dataset, model = load_emoji(), prior.load_pretrained()
     judge, space, config = frozen_judge.load_pretrained(), embed.load_pretrained(), load_weights("prior")[0]
-    found = {}
+    drawing, found = config["drawing"], {}
     for which in SETS:
-        found[which] = evaluate(dataset, model, judge, space, which, seeds=seeds, **config["drawing"])
+        found[which] = evaluate(dataset, model, judge, space, which, seeds=seeds, **drawing)
         print(f"{which}\n{table(found[which].figures)}\n", flush=True)
     figures = {
-        "study": NAME, "seeds": list(seeds), "drawing": config["drawing"], "data_sha256": data_checksum(),
+        "study": NAME, "seeds": list(seeds), "drawing": drawing, "data_sha256": data_checksum(),
         "machine": machine(), "sets": {which: each.figures for which, each in found.items()},
         "worst": {which: worst(dataset, which, each) for which, each in found.items()},
-        "guidance": guidance(dataset, model, judge, space, scales, config["drawing"]["temperature"]),
+        "guidance": sweep(
+            dataset, model, judge, space, [drawing | {"guidance_scale": s, "style_scale": 0.0} for s in scales]
+        ),
+        "style": sweep(dataset, model, judge, space, [drawing | {"style_scale": s} for s in style_scales]),
         "bits": bits(dataset, model), "history": config["history"],
     }  # fmt: skip
     return figures, found
@@ -59,23 +63,16 @@ def worst(dataset: MultimodalDataset, which: str, found: Evaluation) -> list[dic
     ]
 
 
-def guidance(
-    dataset: MultimodalDataset,
-    model: Any,
-    judge: Any,
-    space: Any,
-    scales: Sequence[float],
-    temperature: float,
+def sweep(
+    dataset: MultimodalDataset, model: Any, judge: Any, space: Any, settings: Sequence[dict[str, float]]
 ) -> list[dict[str, Any]]:
-    """Return for each guidance scale what is read right and found among 100, on the held-out pairs with one seed."""
+    """Return for each of some settings of `sample` what is read right and found, on the held-out pairs with one seed."""
     work, rows = task(dataset, SETS[0]), []
-    for scale in scales:
-        drawn = prior.sample(
-            model, work.captions, styles=work.styles, guidance_scale=scale, temperature=temperature
-        )
+    for each in settings:
+        drawn = prior.sample(model, work.captions, styles=work.styles, **each)  # type: ignore[arg-type]
         said, ranks = judge.read(drawn), retrieval_ranks(space, drawn, work.captions)
         row = {level: bootstrap_interval(said[level] == work.truth[level], work.families) for level in LEVELS}
-        rows.append({"scale": scale, **row, "found among 100": bootstrap_interval(ranks == 1, work.families)})
+        rows.append({**each, **row, "found among 100": bootstrap_interval(ranks == 1, work.families)})
     return rows
 
 
@@ -114,10 +111,11 @@ def worst_sheet(found: Evaluation, places: Sequence[int]) -> np.ndarray:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study from the command line."""
-    parser = command(NAME, __doc__, 3, "one seed and one scale")
+    parser = command(NAME, __doc__, 3, "one seed and one scale of each kind")
     chosen = parser.parse_args(argv)
     out = destination(chosen)
-    said, found = run(range(1 if chosen.smoke else chosen.seeds), SCALES[:1] if chosen.smoke else SCALES)
+    few = (SCALES[:1], STYLE_SCALES[:1]) if chosen.smoke else (SCALES, STYLE_SCALES)
+    said, found = run(range(1 if chosen.smoke else chosen.seeds), *few)
     write_json(out / f"{NAME}.json", said)
     pictures = worst_sheet(found[SETS[0]], [each["place"] for each in said["worst"][SETS[0]]])
     Image.fromarray(pictures).save(out / f"{NAME}.webp", lossless=True)

@@ -230,16 +230,71 @@ def test_under_guidance_both_branches_keep_the_style_and_the_null_branch_alone_d
     assert torch.equal(sample_codes(model, CAPTIONS[:2], **asked), codes)
 
 
+# The style made clearer
+
+
+@pytest.mark.parametrize("guidance_scale", [0.0, 1.0, 2.5])
+def test_without_a_style_scale_nothing_but_the_caption_steers(guidance_scale):
+    model = lively(torch.float64)
+    asked = {"styles": "flat", "guidance_scale": guidance_scale, "seed": 5}
+    plain = sample_codes(model, CAPTIONS, **asked)
+    assert torch.equal(sample_codes(model, CAPTIONS, style_scale=0.0, **asked), plain)
+    assert not torch.equal(sample_codes(model, CAPTIONS, style_scale=2.0, **asked), plain)
+
+
+@pytest.mark.parametrize("guidance_scale", [0.0, 1.0, 2.5])
+def test_the_style_scale_weighs_the_log_odds_of_the_style_asked_for_under_the_same_caption(guidance_scale):
+    model, style, weight = lively(torch.float64), torch.tensor([2, 1]), 1.5
+    captions = CAPTIONS[:2] if guidance_scale else ["", ""]
+    codes = torch.empty(2, 0, dtype=torch.int64)
+    for _ in range(TOKENS):
+        told = lambda asked, style: model(codes, model.meaning(asked, style))[:, -1].softmax(1)  # noqa: B023,E731
+        given, null = told(captions, style), told(["", ""], style)
+        others = told(captions, (style + 1) % 3) + told(captions, (style + 2) % 3)
+        guided = null.log() + guidance_scale * (given.log() - null.log()) if guidance_scale else given.log()
+        codes = torch.cat([codes, (guided + weight * (given / others).log()).argmax(1)[:, None]], 1)
+    asked = {"styles": ["old", "flat"], "guidance_scale": guidance_scale, "temperature": 0.0}
+    assert torch.equal(sample_codes(model, CAPTIONS[:2], style_scale=weight, **asked), codes)
+
+
+def test_the_log_odds_of_a_style_are_those_of_bayes_rule():
+    chance = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]], dtype=torch.float64)
+    posterior = chance[0] / chance.sum(0)  # all three styles as likely before
+    odds = prior.style_odds(chance[:1].log() + 3.0, chance[1:, None].log() - 1.0)
+    assert torch.allclose(odds[0], (posterior / (1 - posterior)).log())
+
+
+def test_a_style_scale_draws_the_same_whatever_the_batch_and_with_or_without_a_cache():
+    model = lively(torch.float64)
+    asked = {"guidance_scale": 2.0, "style_scale": 1.0}
+    together = sample_codes(model, CAPTIONS, styles="flat", seed=4, **asked)
+    alone = [
+        sample_codes(model, [each], styles="flat", seed=4 + i, **asked) for i, each in enumerate(CAPTIONS)
+    ]
+    assert torch.equal(together, torch.cat(alone))
+    assert torch.equal(together, sample_codes(model, CAPTIONS, styles="flat", seed=4, cached=False, **asked))
+
+
+def test_a_model_of_one_style_has_no_odds_to_offer():
+    torch.manual_seed(0)
+    model = TokenPrior(tiny_vqvae(), Shape(**TINY | {"layout": 4, "styles": 1}), STYLES[:1]).eval()
+    assert len(sample(model, ["a"], style_scale=0.0)) == 1
+    with pytest.raises(ValueError, match="knows one style only"):
+        sample(model, ["a"], style_scale=1.0)
+
+
 # DALLE-pytorch zeroes the caption in place in its null pass, so that from the second code on the caption is lost.
+@pytest.mark.parametrize("style_scale", [0.0, 1.0])
 @pytest.mark.parametrize("guidance_scale", [0.0, 1.0, 3.0])
-def test_sampling_leaves_captions_styles_fixed_codes_and_weights_as_they_were(guidance_scale):
+def test_sampling_leaves_captions_styles_fixed_codes_and_weights_as_they_were(guidance_scale, style_scale):
     model = lively()
     captions, styles, fixed = [*CAPTIONS], ["round", "flat", "old", "flat"], some_codes()
     fixed[:, 7:] = -1
     before = {name: each.clone() for name, each in model.state_dict().items()}
     drawing = {name: each.clone() for name, each in model.vqvae.state_dict().items()}
     kept = fixed.clone()
-    sample(model, captions, styles=styles, guidance_scale=guidance_scale, fixed=fixed)
+    asked = {"guidance_scale": guidance_scale, "style_scale": style_scale}
+    sample(model, captions, styles=styles, fixed=fixed, **asked)
     assert captions == CAPTIONS
     assert styles == ["round", "flat", "old", "flat"]
     assert torch.equal(fixed, kept)
@@ -384,6 +439,7 @@ def test_no_captions_give_no_pictures():
      (["a", "b"], {"styles": ["flat"]}, "2 captions but 1 styles"),
      (["a"], {"guidance_scale": -1.0}, "guidance_scale must be at least 0"),
      (["a"], {"guidance_scale": float("nan")}, "guidance_scale must be at least 0"),
+     (["a"], {"style_scale": -1.0}, "style_scale must be at least 0"),
      (["a"], {"temperature": -0.1}, "temperature must be at least 0"),
      (["a"], {"top_k": 0}, "top_k must be at least 1, or None"),
      (["a"], {"fixed": torch.zeros(1, 5, dtype=torch.int64)}, r"fixed must be codes \(1, 16\)"),

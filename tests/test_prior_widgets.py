@@ -141,17 +141,18 @@ def test_thumbnails_are_means_of_cells(train):
 
 
 def test_a_prompt_gets_eight_drawings_and_the_training_picture_nearest_to_each(model, train):
-    answer = prior_widgets.ask(model, train, "red apple", "flat", 2.0, 0.8, 5)
-    drawn = sample(model, ["red apple"] * 8, styles="flat", guidance_scale=2.0, temperature=0.8, seed=5)
+    settings = {"guidance_scale": 2.0, "style_scale": 1.0, "temperature": 0.8}
+    answer = prior_widgets.ask(model, train, "red apple", "flat", seed=5, **settings)
+    drawn = sample(model, ["red apple"] * 8, styles="flat", seed=5, **settings)
     np.testing.assert_array_equal(answer.pictures, drawn)
     planted = np.concatenate([train, drawn[3:4]])
-    again = prior_widgets.ask(model, planted, "red apple", "flat", 2.0, 0.8, 5)
+    again = prior_widgets.ask(model, planted, "red apple", "flat", seed=5, **settings)
     np.testing.assert_array_equal(again.nearest[3], drawn[3])
     assert answer.seconds > 0
 
 
 def test_the_answer_is_drawn_in_two_rows_and_described_without_markup_from_the_prompt(model, train):
-    answer = prior_widgets.ask(model, train, "", None, 1.0, 1.0, 0)
+    answer = prior_widgets.ask(model, train, "", None, guidance_scale=1.0, temperature=1.0)
     sheet = np.asarray(prior_widgets.draw_answer(answer, side=64))
     assert sheet.shape == (64 + 32 + 8, 8 * 68, 3)
     np.testing.assert_array_equal(sheet[1:64:2, 1:64:2], answer.pictures[0])
@@ -161,14 +162,15 @@ def test_the_answer_is_drawn_in_two_rows_and_described_without_markup_from_the_p
 
 def test_every_control_of_the_prompt_box_draws_anew(model, train):
     box = prior_widgets.prompt_box(model, train)
-    (text, style, seed), (guidance, heat), words, image = (
+    (text, style, seed), (guidance, clear, heat), words, image = (
         box.children[0].children,
         box.children[1].children,
         box.children[2],
         box.children[3],
     )
     seen = {image.value}
-    for control, value in ((text, "sad robot"), (style, "old"), (seed, 7), (guidance, 4.0), (heat, 1.2)):
+    moves = ((text, "sad robot"), (style, "old"), (seed, 7), (guidance, 4.0), (clear, 2.0), (heat, 1.2))
+    for control, value in moves:
         control.value = value
         assert image.value not in seen
         seen.add(image.value)
@@ -186,9 +188,11 @@ def test_half_of_the_codes_are_kept_and_the_rest_is_drawn(model, codes, part):
               "right half": fixed[:, :, 4:]}[part]  # fmt: skip
     assert (inside >= 0).all()
     assert (fixed < 0).sum() == 96
-    ends = prior_widgets.finished(model, codes[0], part, "red apple", "flat", count=3, seed=4)
+    ends = prior_widgets.finished(
+        model, codes[0], part, "red apple", "flat", count=3, seed=4, style_scale=1.0
+    )
     found = sample_codes(
-        model, ["red apple"] * 3, styles="flat", guidance_scale=2.0, temperature=0.8, seed=4,
+        model, ["red apple"] * 3, styles="flat", guidance_scale=2.0, style_scale=1.0, temperature=0.8, seed=4,
         fixed=prior_widgets.kept_codes(codes[:1], part).repeat(3, 1),
     )  # fmt: skip
     np.testing.assert_array_equal(ends, draw(model.vqvae, found))
@@ -203,7 +207,12 @@ def test_a_part_of_another_name_is_refused(codes):
 
 def test_every_control_of_the_inpainter_draws_anew(model, codes):
     box = prior_widgets.inpainter(
-        model, {"red apple": codes[0], "sad robot": codes[1]}, "flat", guidance_scale=2.0, temperature=0.9
+        model,
+        {"red apple": codes[0], "sad robot": codes[1]},
+        "flat",
+        guidance_scale=2.0,
+        style_scale=0.5,
+        temperature=0.9,
     )
     (name, part), (text, seed), image = box.children[0].children, box.children[1].children, box.children[2]
     seen = {image.value}
@@ -218,14 +227,14 @@ def test_every_control_of_the_inpainter_draws_anew(model, codes):
 
 def test_the_figures_can_be_drawn(model, codes, train):
     level = Interval(0.4, 0.5, 0.6)
-    rows = [{"scale": scale, "style": level, "found among 100": level} for scale in (0.0, 1.0, 3.0)]
+    rows = [{"guidance_scale": scale, "style": level, "found among 100": level} for scale in (0.0, 1.0, 3.0)]
     bits = np.abs(np.random.default_rng(0).normal(3, 2, (3, 64)))
     choices = {"as it is": (1.0, None), "cold": (0.5, None), "three": (1.0, 3)}
     figures = [
         prior_figures.draw_learning(
             {"live": ([1, 2], [9.0, 7.0]), "held": ([1, 2], [9, 7.5])}, {"bigram": 7.2}, "t"
         ),
-        prior_figures.draw_guidance(rows, ["style", "found among 100"], "t"),
+        prior_figures.draw_sweep(rows, "guidance_scale", ["style", "found among 100"], "t", "guidance scale"),
         prior_figures.draw_arms(
             {"drawn": rows[0], "true": rows[1]}, ["style"], {"true": "a", "drawn": "b"}, "t"
         ),

@@ -8,13 +8,20 @@ import pytest
 from mmteach import study_prior
 from mmteach.data import data_checksum, load_emoji
 from mmteach.metrics import Interval
-from mmteach.text_to_image import ARMS, Evaluation, task
+from mmteach.text_to_image import ARMS, LEVELS, Evaluation, Task, task
 from mmteach.weights import load_weights
 
 
 @pytest.fixture(scope="module")
 def figures():
     return study_prior.figures()
+
+
+@pytest.fixture
+def few():
+    """Return four tasks, all different."""
+    each = np.array(["a", "b", "c", "d"])
+    return Task(np.arange(4), list(each), list(each), each, dict.fromkeys(LEVELS, each))
 
 
 def test_the_study_is_of_the_shipped_weights_and_of_this_data(figures):
@@ -38,6 +45,30 @@ def test_true_pictures_are_their_own_measure(figures):
     for each in figures["sets"].values():
         assert each["arms"]["true"]["group of true"] == Interval(1.0, 1.0, 1.0)
         assert each["arms"]["true"]["frechet"] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_sweep_changes_what_it_says_and_reads_what_was_drawn_so(monkeypatch, few):
+    asked = []
+
+    def sample(model, captions, **settings):
+        asked.append(settings)
+        return np.zeros((len(captions), 32, 32, 3), np.uint8)
+
+    class Judge:
+        def read(self, drawn):
+            return {
+                level: few.truth[level] if len(asked) == 2 else few.truth[level][::-1] for level in LEVELS
+            }
+
+    monkeypatch.setattr(study_prior.prior, "sample", sample)
+    monkeypatch.setattr(study_prior, "task", lambda dataset, which: few)
+    monkeypatch.setattr(study_prior, "retrieval_ranks", lambda space, drawn, captions: np.ones(len(drawn)))
+    settings = [{"guidance_scale": 3.0, "style_scale": each} for each in (0.0, 1.0)]
+    rows = study_prior.sweep(None, None, Judge(), None, settings)
+    assert [{name: each[name] for name in ("guidance_scale", "style_scale")} for each in asked] == settings
+    assert [row["style_scale"] for row in rows] == [0.0, 1.0]
+    assert rows[1]["style"] == Interval(1.0, 1.0, 1.0)
+    assert rows[0]["style"].mean < 1
 
 
 def test_the_worst_are_those_found_last_in_that_order():
