@@ -66,7 +66,7 @@ def worst(dataset: MultimodalDataset, which: str, found: Evaluation) -> list[dic
 def sweep(
     dataset: MultimodalDataset, model: Any, judge: Any, space: Any, settings: Sequence[dict[str, float]]
 ) -> list[dict[str, Any]]:
-    """Return for each of some settings of `sample` what is read right and found, on the held-out pairs with one seed."""
+    """Return for each of some settings of `sample` what is read right and found on the held-out pairs; one seed."""
     work, rows = task(dataset, SETS[0]), []
     for each in settings:
         drawn = prior.sample(model, work.captions, styles=work.styles, **each)  # type: ignore[arg-type]
