@@ -51,12 +51,36 @@ def _rows(caption: str, buckets: int) -> tuple[int, ...]:
 
 
 class CaptionBag(nn.Module):
-    """Captions to vectors: the mean of the table's rows for a caption's pieces. Captions without pieces give zeros."""
+    """Captions to vectors: the mean of the table's rows for a caption's pieces. Captions without pieces give zeros.
 
-    def __init__(self, dim: int, buckets: int = BUCKETS) -> None:
+    rare: the mean is weighted by how rare each piece is in what was given to `count`, as in TF-IDF: 'with' says little,
+    'robot' much, and a piece not met there nothing, for its row was never trained.
+    """
+
+    rarity: Tensor
+
+    def __init__(self, dim: int, buckets: int = BUCKETS, *, rare: bool = False) -> None:
         super().__init__()
-        self.buckets = buckets
-        self.table = nn.EmbeddingBag(buckets, dim, mode="mean")
+        self.buckets, self.rare = buckets, rare
+        self.table = nn.EmbeddingBag(buckets, dim, mode="sum" if rare else "mean")
+        if rare:
+            self.register_buffer("rarity", torch.ones(buckets))
+
+    def count(self, things: Sequence[Sequence[str]]) -> None:
+        """Set each row's weight to ln((1 + N) / n), where n of N things have the piece in a caption; 0 where none has.
+
+        things: for each of N things all that it may be called. Source: Spärck Jones 1972, doi:10.1108/eb026526.
+        """
+        having = torch.zeros(self.buckets)
+        for captions in things:
+            having[list({row for caption in captions for row in _rows(caption, self.buckets)})] += 1
+        weight = ((1 + len(things)) / having.clamp(min=1)).log()
+        self.rarity.copy_(torch.where(having > 0, weight, 0.0))
+
+    def known(self, captions: Sequence[str]) -> Tensor:
+        """Return which captions have a piece that says something, bool (B,)."""
+        weight = self.rarity.cpu() if self.rare else torch.ones(self.buckets)
+        return torch.tensor([bool((weight[list(_rows(each, self.buckets))] > 0).any()) for each in captions])
 
     def forward(self, captions: Sequence[str]) -> Tensor:
         """Return float (B, dim)."""
@@ -64,4 +88,11 @@ class CaptionBag(nn.Module):
         where = self.table.weight.device
         flat = torch.tensor([row for each in rows for row in each], dtype=torch.int64, device=where)
         starts = torch.tensor([0, *map(len, rows)], dtype=torch.int64).cumsum(0)[:-1].to(where)
-        return self.table(flat, starts)
+        if not self.rare:
+            return self.table(flat, starts)
+        caption = torch.arange(len(rows), device=where).repeat_interleave(
+            torch.tensor([len(r) for r in rows]).to(where)
+        )
+        weight = self.rarity[flat].to(self.table.weight.dtype)
+        whole = weight.new_zeros(len(rows)).index_add_(0, caption, weight)
+        return self.table(flat, starts, weight / whole.clamp(min=1e-6)[caption])

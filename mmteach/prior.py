@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmteach.captions import CaptionBag, pieces
+from mmteach.captions import CaptionBag
 from mmteach.engine import Scalars, Stateful, run_steps
 from mmteach.solutions import choose, guide, later, next_code_loss
 from mmteach.solutions import unigram_bits as unigram_bits
@@ -50,6 +50,8 @@ class Shape:
     depth: int = 4
     heads: int = 4
     words: int = 64
+    buckets: int = 4096
+    rare: bool = False
     layout: int = 16
     prefix: int = 2
     dropout: float = 0.1
@@ -130,7 +132,7 @@ class TokenPrior(nn.Module):
         self.history: list[Scalars] = []
         object.__setattr__(self, "vqvae", vqvae)  # carried, but neither trained nor saved with this network
         width = shape.width
-        self.bag = CaptionBag(shape.words)
+        self.bag = CaptionBag(shape.words, shape.buckets, rare=shape.rare)
         nn.init.normal_(self.bag.table.weight, std=0.1)
         self.understand = nn.Sequential(
             nn.Linear(shape.words, 2 * width), nn.GELU(), nn.Dropout(shape.dropout),
@@ -153,9 +155,9 @@ class TokenPrior(nn.Module):
             nn.init.normal_(part.weight, std=0.03)
 
     def read(self, captions: Sequence[str]) -> Tensor:
-        """Return what captions mean to the prior, (B, W); a caption without a word means the learned null."""
-        nothing = torch.tensor([not pieces(each) for each in captions], device=self.null.device)
-        return torch.where(nothing[:, None], self.null, self.understand(self.bag(captions)))
+        """Return what captions mean to the prior, (B, W); one without a word it knows means the learned null."""
+        known = self.bag.known(captions).to(self.null.device)
+        return torch.where(known[:, None], self.understand(self.bag(captions)), self.null)
 
     def meaning(self, captions: Sequence[str], style: Tensor, way: Tensor | None = None) -> Meaning:
         """Return what the network is conditioned on, for B captions, styles int64 (B,) and ways int64 (B,)."""
@@ -375,6 +377,8 @@ def train_prior(
     mistakes will come. history notes the loss, and of `held` the bits a code in way 0 with the first caption.
     """
     generator, where, loss = seed_everything(seed), device(), loss or next_code_loss
+    if model.bag.rare:
+        model.bag.count(corpus.captions)
     model = model.to(where).train()
     averaged, codes, styles = deepcopy(model).eval(), corpus.codes.to(where), corpus.styles.to(where)
     optimizers = _optimizers(model, settings)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from mmteach import prior, prior_recipe
-from mmteach.captions import LONGEST
+from mmteach.captions import LONGEST, _rows
 from mmteach.codebook import Codebook
 from mmteach.data import TRAIN_STYLES, load_emoji
 from mmteach.prior import (
@@ -228,6 +228,24 @@ def test_under_guidance_both_branches_keep_the_style_and_the_null_branch_alone_d
         codes = torch.cat([codes, guide(given, null, 2.5).argmax(1)[:, None]], 1)
     asked = {"styles": ["old", "flat"], "guidance_scale": 2.5, "temperature": 0.0}
     assert torch.equal(sample_codes(model, CAPTIONS[:2], **asked), codes)
+
+
+def test_words_that_training_never_met_mean_the_null_caption():
+    model = untrained(buckets=2**16, rare=True)
+    settings = Settings(2, batch_size=4)
+    model = train_prior(model, some_corpus(), settings, seed=0)
+    read = model.read(["thing 3", "quixotic", "", "quixotic thing 3"])
+    assert torch.equal(read[1], model.null)
+    assert torch.equal(read[2], model.null)
+    assert torch.allclose(read[3], read[0], atol=1e-6)
+    assert not torch.equal(read[0], model.null)
+
+
+def test_training_counts_how_rare_the_words_of_its_own_captions_are():
+    model = train_prior(untrained(rare=True), some_corpus(), Settings(2, batch_size=4), seed=0)
+    weight = lambda word: float(model.bag.rarity[_rows(word, model.shape.buckets)[0]])  # noqa: E731
+    assert weight("thing") == pytest.approx(np.log(13 / 12))
+    assert weight("7") == pytest.approx(np.log(13))
 
 
 # The style made clearer
