@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmteach.captions import CaptionBag
+from mmteach.captions import CaptionBag, words
 from mmteach.engine import Scalars, Stateful, run_steps
 from mmteach.solutions import choose, guide, later, next_code_loss
 from mmteach.solutions import unigram_bits as unigram_bits
@@ -52,13 +52,15 @@ class Shape:
     words: int = 64
     buckets: int = 4096
     rare: bool = False
+    word_places: int = 0
     layout: int = 16
     prefix: int = 2
     dropout: float = 0.1
 
 
 class Meaning(NamedTuple):
-    """What is asked for: prefix (B, P, W), a hint for each place (B, T, W), and the style int64 (B,)."""
+    """What is asked for, said three times: words and all of it as prefix (B, P, W), a hint for each place (B, T, W), and
+    the style int64 (B,)."""
 
     prefix: Tensor
     hints: Tensor
@@ -119,8 +121,8 @@ class Block(nn.Module):
 class TokenPrior(nn.Module):
     """Codes so far, caption and style to logits of the next code; carries the VQ-VAE that draws the codes.
 
-    The caption enters twice: as `prefix` places that every code may look at, and as hints, one for each place, so that
-    what is asked for need not be fetched by attention alone.
+    The caption enters three times: its first words as `word_places` that every code may look at, all of it as `prefix`
+    places, and as hints, one for each place, so that what is asked for need not be fetched by attention alone.
     """
 
     vqvae: VQVAE
@@ -133,6 +135,8 @@ class TokenPrior(nn.Module):
         object.__setattr__(self, "vqvae", vqvae)  # carried, but neither trained nor saved with this network
         width = shape.width
         self.bag = CaptionBag(shape.words, shape.buckets, rare=shape.rare)
+        if shape.word_places:
+            self.word, self.no_word = nn.Linear(shape.words, width), nn.Parameter(torch.zeros(width))
         nn.init.normal_(self.bag.table.weight, std=0.1)
         self.understand = nn.Sequential(
             nn.Linear(shape.words, 2 * width), nn.GELU(), nn.Dropout(shape.dropout),
@@ -145,7 +149,8 @@ class TokenPrior(nn.Module):
             nn.Linear(vqvae.quantizer.dim, width, bias=False),
         )
         self.register_buffer("looks", _looks(vqvae, shape.codes), persistent=False)
-        self.place = nn.Parameter(0.02 * torch.randn(shape.prefix + shape.tokens - 1, width))
+        before = shape.word_places + shape.prefix
+        self.place = nn.Parameter(0.02 * torch.randn(before + shape.tokens - 1, width))
         self.to_prefix = nn.Linear(width, shape.prefix * width)
         self.to_layout = nn.Linear(width, shape.tokens * shape.layout)
         self.from_layout = nn.Linear(shape.layout, width)
@@ -159,6 +164,16 @@ class TokenPrior(nn.Module):
         known = self.bag.known(captions).to(self.null.device)
         return torch.where(known[:, None], self.understand(self.bag(captions)), self.null)
 
+    def read_words(self, captions: Sequence[str]) -> Tensor:
+        """Return a place for each of a caption's first words, (B, P, W); words it does not know leave theirs empty."""
+        most, found = self.shape.word_places, list[str]()
+        for caption in captions:
+            few = words(caption)[:most]
+            found += few + [""] * (most - len(few))
+        known = self.bag.known(found).to(self.null.device)
+        read = torch.where(known[:, None], self.word(self.bag(found)), self.no_word)
+        return read.unflatten(0, (-1, most))
+
     def meaning(self, captions: Sequence[str], style: Tensor, way: Tensor | None = None) -> Meaning:
         """Return what the network is conditioned on, for B captions, styles int64 (B,) and ways int64 (B,)."""
         asked = (
@@ -167,6 +182,8 @@ class TokenPrior(nn.Module):
             + self.way(torch.zeros_like(style) if way is None else way)
         )
         prefix = self.to_prefix(asked).unflatten(1, (self.shape.prefix, -1))
+        if self.shape.word_places:
+            prefix = torch.cat([self.read_words(captions), prefix], 1)
         hints = self.from_layout(F.gelu(self.to_layout(asked).unflatten(1, (self.shape.tokens, -1))))
         return Meaning(prefix, hints, style)
 
@@ -175,7 +192,9 @@ class TokenPrior(nn.Module):
 
         With `cache`, a list that is empty at first and is filled here, only the last place is worked out: (B, 1, K).
         """
-        first = self.shape.prefix - 1  # the place of the prefix that the first code is told from
+        first = (
+            self.shape.word_places + self.shape.prefix - 1
+        )  # the place of the prefix that the first code is told from
         table = self.code.weight + self.look(self.looks)
         x = torch.cat([meaning.prefix, F.embedding(seen, table)], 1) + self.place[: first + 1 + seen.shape[1]]
         x = torch.cat([x[:, :first], x[:, first:] + meaning.hints[:, : seen.shape[1] + 1]], 1)

@@ -38,8 +38,11 @@ from mmteach.vqvae import VQVAE
 from mmteach.vqvae import load_pretrained as load_vqvae
 from mmteach.weights import Trained, as_stored, load_weights
 
-STEPS, TUNING = 6_400, 200
-SHAPE: dict[str, Any] = {"width": 192, "depth": 4, "heads": 4, "words": 64, "layout": 16, "prefix": 2}
+STEPS, TUNING = 6_000, 200
+SHAPE: dict[str, Any] = {
+    "width": 192, "depth": 4, "heads": 4, "words": 64, "buckets": 16_384, "rare": True, "word_places": 6,
+    "layout": 16, "prefix": 2,
+}  # fmt: skip
 LEARNING: dict[str, Any] = {"batch_size": 64, "lr": 3e-3, "muon": 0.03}
 PLAIN: dict[str, Any] = {"shifts": ((0, 0),), "mirrored": False}
 SETS = ("held-out pairs", "unseen concepts")
@@ -151,7 +154,8 @@ def judged(dataset: MultimodalDataset, model: TokenPrior, settings: Settings, se
             "training pictures": f"{len(rows['train'])} of the split train, {model.shape.ways} ways each (moved by a "
             "pixel, mirrored; the network is told the way, and draws pictures as they are)",
             "left out": f"OpenMoji, held-out pairs, val and test, and {TUNING} pairs for choices",
-            "captions": "English names, names with a few of their keywords, and keywords",
+            "captions": "English names, names with a few of their keywords, and keywords; read as a mean of their "
+            f"pieces weighted by rarity, and word by word, the first {model.shape.word_places}",
             **asdict(settings), "optimiser": "Muon for the matrices in the blocks, AdamW for the rest",
             f"drawing, chosen on the {TUNING} pairs": f"guidance {drawing['guidance_scale']}, style scale "
             f"{drawing['style_scale']}, temperature {drawing['temperature']}",

@@ -241,6 +241,35 @@ def test_words_that_training_never_met_mean_the_null_caption():
     assert not torch.equal(read[0], model.null)
 
 
+def test_a_captions_words_stand_at_places_of_their_own_in_their_order():
+    model = lively(torch.float64, buckets=2**16, rare=True, word_places=3)
+    model.bag.rarity.zero_()
+    model.bag.count([CAPTIONS])
+    read = model.read_words(["sad robot", "robot sad", "sad", "quixotic robot", "smiling cat with heart"])
+    assert read.shape == (5, 3, 16)
+    assert torch.equal(read[0, :2], read[1, [1, 0]])
+    assert torch.equal(read[0, 2], model.no_word)
+    assert torch.equal(read[2, 1:], model.no_word.expand(2, -1))
+    assert torch.equal(read[3, 0], model.no_word)
+    assert torch.equal(read[3, 1], read[0, 1])
+    told = lambda asked: model.meaning(asked, style_codes(1)).prefix  # noqa: E731
+    assert told(["sad robot"]).shape == (1, 5, 16)
+    assert not torch.allclose(told(["sad robot"]), told(["robot sad"]))
+
+
+@pytest.mark.parametrize("word_places", [0, 3])
+def test_with_words_before_it_a_picture_is_told_code_by_code_as_well(word_places):
+    model, codes = lively(torch.float64, rare=True, word_places=word_places), some_codes(2)
+    meaning = model.meaning(CAPTIONS[:2], style_codes(1, 2))
+    logits, cache = model(codes[:, :-1], meaning), []
+    assert logits.shape == (2, TOKENS, CODES)
+    stepwise = torch.cat([model(codes[:, :place], meaning, cache) for place in range(TOKENS)], 1)
+    assert torch.allclose(stepwise, logits, atol=1e-10)
+    asked = {"styles": ["old", "flat"], "guidance_scale": 2.0, "style_scale": 1.0, "temperature": 0.0}
+    drawn = [sample_codes(model, CAPTIONS[:2], cached=each, **asked) for each in (True, False)]
+    assert torch.equal(*drawn)
+
+
 def test_training_counts_how_rare_the_words_of_its_own_captions_are():
     model = train_prior(untrained(rare=True), some_corpus(), Settings(2, batch_size=4), seed=0)
     weight = lambda word: float(model.bag.rarity[_rows(word, model.shape.buckets)[0]])  # noqa: E731
