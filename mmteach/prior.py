@@ -59,8 +59,7 @@ class Shape:
 
 
 class Meaning(NamedTuple):
-    """What is asked for, said three times: words and all of it as prefix (B, P, W), a hint for each place (B, T, W), and
-    the style int64 (B,)."""
+    """What is asked for: a prefix (B, P, W) of words and of the whole, hints (B, T, W), and the style int64 (B,)."""
 
     prefix: Tensor
     hints: Tensor
