@@ -46,7 +46,7 @@ SHAPE: dict[str, Any] = {
 LEARNING: dict[str, Any] = {"batch_size": 64, "lr": 3e-3, "muon": 0.03}
 PLAIN: dict[str, Any] = {"shifts": ((0, 0),), "mirrored": False}
 SETS = ("held-out pairs", "unseen concepts")
-SCALES, STYLE_SCALES, TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.0), (0.0, 0.5, 1.0, 1.5), (0.6, 0.8, 1.0)
+SCALES, STYLE_SCALES, TEMPERATURES = (2.0, 3.0, 4.0), (0.0, 0.5, 1.0, 1.5), (0.6, 0.8)
 GRID = tuple(
     {"guidance_scale": guidance, "style_scale": style, "temperature": temperature}
     for guidance, style, temperature in product(SCALES, STYLE_SCALES, TEMPERATURES)
