@@ -291,17 +291,17 @@ def test_without_a_style_scale_nothing_but_the_caption_steers(guidance_scale):
 
 @pytest.mark.parametrize("guidance_scale", [0.0, 1.0, 2.5])
 def test_the_style_scale_weighs_the_log_odds_of_the_style_asked_for_under_the_same_caption(guidance_scale):
-    model, style, weight = lively(torch.float64), torch.tensor([2, 1]), 1.5
-    captions = CAPTIONS[:2] if guidance_scale else ["", ""]
-    codes = torch.empty(2, 0, dtype=torch.int64)
+    model, style, weight = lively(torch.float64), torch.tensor([2, 1, 0, 1]), 3.0
+    captions = CAPTIONS if guidance_scale else [""] * 4
+    codes = torch.empty(4, 0, dtype=torch.int64)
     for _ in range(TOKENS):
         told = lambda asked, style: model(codes, model.meaning(asked, style))[:, -1].softmax(1)  # noqa: B023,E731
-        given, null = told(captions, style), told(["", ""], style)
+        given, null = told(captions, style), told([""] * 4, style)
         others = told(captions, (style + 1) % 3) + told(captions, (style + 2) % 3)
         guided = null.log() + guidance_scale * (given.log() - null.log()) if guidance_scale else given.log()
         codes = torch.cat([codes, (guided + weight * (given / others).log()).argmax(1)[:, None]], 1)
-    asked = {"styles": ["old", "flat"], "guidance_scale": guidance_scale, "temperature": 0.0}
-    assert torch.equal(sample_codes(model, CAPTIONS[:2], style_scale=weight, **asked), codes)
+    asked = {"styles": ["old", "flat", "round", "flat"], "guidance_scale": guidance_scale, "temperature": 0.0}
+    assert torch.equal(sample_codes(model, CAPTIONS, style_scale=weight, **asked), codes)
 
 
 def test_the_log_odds_of_a_style_are_those_of_bayes_rule():
