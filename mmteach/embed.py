@@ -118,10 +118,18 @@ class SharedEmbedding(nn.Module):
 
     @torch.no_grad()
     def pictures(self, images: np.ndarray, batch_size: int = 256) -> Tensor:
-        """Return unit vectors (N, dim) of pictures uint8 (N, S, S, C), S in 28, 32, 64, C in 1, 3; else ValueError."""
+        """Return unit vectors (N, dim) of pictures uint8 (N, S, S, C), S in 28, 32, 64, C in 1, 3; else ValueError.
+
+        Each lies half-way between what the tower makes of the picture and of its mirror image, which is drawn as often
+        in training.
+        """
         pixels = torch.from_numpy(at_32(images)).permute(0, 3, 1, 2)
         where = self.log_scale.device
-        return self._unit([self.picture_tower(as_ink(part.to(where))) for part in pixels.split(batch_size)])
+        return self._unit([self._both_ways(as_ink(part.to(where))) for part in pixels.split(batch_size)])
+
+    def _both_ways(self, ink: Tensor) -> Tensor:
+        one, mirrored = (F.normalize(self.picture_tower(each), dim=1) for each in (ink, ink.flip(3)))
+        return one + mirrored
 
     @torch.no_grad()
     def speech(self, clips: Sequence[np.ndarray], rate: int = RATE, batch_size: int = 256) -> Tensor:

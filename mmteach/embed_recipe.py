@@ -41,11 +41,14 @@ def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None
             "averaged to 32x32",
             "styles": ", ".join(TRAIN_STYLES),
             "left out": "OpenMoji, held-out pairs, val and test",
-            "captions": "drawn anew in every step: the name, a few keywords, or both; "
-            f"{settings.chinese:.0%} of them in Chinese; words left out with probability {settings.word_dropout:g}",
+            "captions": "three of each concept, drawn anew in every step: its English name; a few English keywords; "
+            f"its name, a few keywords, or both, {settings.chinese:.0%} of these in Chinese; words left out with "
+            f"probability {settings.word_dropout:g}",
             "voices": ", ".join(VOICES),
-            "loss": "symmetric InfoNCE of picture and text, of speech and text, and "
-            f"{settings.picture_speech_weight:g} x of picture and speech; scale learned, at most 100",
+            "loss": "symmetric InfoNCE of picture and text, of speech and text, "
+            f"{settings.picture_speech_weight:g} x of picture and speech, and {settings.text_weight:g} x of two "
+            f"captions of a concept; to each {settings.kin_weight:g} x the cross-entropy whose targets are concepts "
+            "with like words (cosines of TF-IDF); scale learned, at most 100",
             "batch": f"{settings.batch_size} distinct concepts, one picture each",
             "steps": settings.steps,
             "optimiser": f"AdamW, {settings.lr:g}, one cycle, weight decay {settings.weight_decay:g}",

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmteach import embed, retrieval
+from mmteach import embed, embed_train, retrieval
 from mmteach.checkpoint import CheckpointError
 from mmteach.data import TRAIN_STYLES, DataError, load_emoji
 from mmteach.embed import FRAMES, SharedEmbedding, hear, info_nce, recall_at_k, same_concept, slerp, zero_shot
@@ -23,9 +23,13 @@ from mmteach.embed_train import (
     batch_losses,
     corpus,
     draw_caption,
+    draw_captions,
+    kin_loss,
+    kinship,
     train_embed,
     training_rows,
 )
+from mmteach.encoders import as_ink, shrink
 
 torch.set_num_threads(1)
 TINY = {"picture_width": 4, "text_width": 8, "speech_width": 8}
@@ -144,6 +148,117 @@ def test_the_scale_never_passes_a_hundred():
     assert float(model.logit_scale.detach()) == pytest.approx(100)
 
 
+# Kinship
+
+
+def names(*said: str) -> list[Wording]:
+    return [Wording(each, (), "", ()) for each in said]
+
+
+def test_kin_are_concepts_with_words_in_common_and_none_is_its_own_kin():
+    alike = kinship(names("red apple", "green apple", "bus"))
+    assert torch.equal(alike, alike.T)
+    assert alike.diagonal().tolist() == [0, 0, 0]
+    assert 0 < alike[0, 1] < 1
+    assert alike[0, 2] == alike[1, 2] == 0
+
+
+def test_kinship_goes_by_rare_words_more_than_by_common_ones():
+    alike = kinship(names("face robot", "arm robot", "face a", "face b", "face c", "face d"))
+    assert alike[0, 1] > alike[0, 2] > 0
+
+
+def test_kinship_reads_keywords_and_no_chinese():
+    alike = kinship(
+        [Wording("cat", ("pet",), "猫", ()), Wording("dog", ("pet",), "狗", ()), Wording("owl", (), "猫", ())]
+    )
+    assert alike[0, 1] > 0
+    assert alike[0, 2] == 0
+
+
+def test_the_kin_loss_is_two_cross_entropies_written_out():
+    a, b = rows()
+    kin = torch.rand(6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    kin = (kin + kin.T).fill_diagonal_(0)
+    kin[4] = kin[:, 4] = 0  # one without kin
+    logits = 7.0 * np.array([[float(F.cosine_similarity(x, y, dim=0)) for y in b] for x in a])
+    right = kin.numpy() / (1 + kin.sum(1).numpy())[:, None]
+    there = sum(right[i] @ (math.log(np.exp(logits[i]).sum()) - logits[i]) for i in range(6)) / 6
+    back = sum(right[i] @ (math.log(np.exp(logits[:, i]).sum()) - logits[:, i]) for i in range(6)) / 6
+    assert float(kin_loss(a, b, 7.0, kin)) == pytest.approx(
+        (there + back) / 2, abs=1e-12
+    )  # float64 throughout
+
+
+def test_with_a_whole_kin_each_the_kin_loss_is_half_of_info_nce_of_the_kin():
+    a, b = rows()
+    next_one = torch.roll(torch.eye(6, dtype=torch.float64), 1, dims=1)
+    there = info_nce(a, torch.roll(b, -1, dims=0), 7.0)  # row i must find i + 1
+    both = kin_loss(a, b, 7.0, next_one) + kin_loss(a, b, 7.0, next_one.T)
+    back = info_nce(b, torch.roll(a, -1, dims=0), 7.0)
+    assert float(both) == pytest.approx(float(there + back) / 2, abs=1e-12)
+
+
+def test_many_kin_ask_for_more_than_few_and_never_for_more_than_the_concept_itself():
+    """In a space that answers all alike each answer costs ln 6, so the loss is ln 6 times the share of the kin."""
+    alike, kin = (
+        torch.ones(6, 4, dtype=torch.float64),
+        torch.ones(6, 6, dtype=torch.float64).fill_diagonal_(0),
+    )
+    for each in (0.1, 1.0, 100.0):
+        share = 5 * each / (1 + 5 * each)
+        assert float(kin_loss(alike, alike, 7.0, each * kin)) == pytest.approx(share * math.log(6), abs=1e-12)
+
+
+def test_without_kin_there_is_nothing_to_lose():
+    a, b = rows()
+    assert float(kin_loss(a, b, 7.0, torch.zeros(6, 6, dtype=torch.float64))) == 0
+
+
+def test_the_kin_loss_leaves_out_what_info_nce_leaves_out():
+    a, b = rows()
+    kin = torch.zeros(6, 6, dtype=torch.float64)
+    kin[0, 1] = kin[1, 0] = 1
+    a, b = (torch.cat([each[:2], each[:1], each[2:3], each[1:2], each[3:4]]) for each in (a, b))
+    concept = torch.tensor([0, 1, 0, 2, 1, 3])
+    masked = kin_loss(a, b, 7.0, kin, same_concept(concept))
+    logits = (7 * F.normalize(a, dim=1) @ F.normalize(b, dim=1).T).masked_fill(
+        same_concept(concept) & ~torch.eye(6, dtype=torch.bool), -torch.inf
+    )
+    by_hand = -(
+        logits.log_softmax(1)[0, 1] + logits.log_softmax(1)[1, 0]
+        + logits.T.log_softmax(1)[0, 1] + logits.T.log_softmax(1)[1, 0]
+    ) / 12 / 2  # fmt: skip
+    assert float(masked) == pytest.approx(float(by_hand), abs=1e-12)
+
+
+def test_the_kin_loss_keeps_its_gradient_finite_even_where_all_are_one_concept():
+    a, b = rows()
+    a.requires_grad_()
+    kin_loss(
+        a, b, 100.0, torch.ones(6, 6, dtype=torch.float64), torch.ones(6, 6, dtype=torch.bool)
+    ).backward()
+    assert torch.isfinite(a.grad).all()
+
+
+def test_training_draws_kin_together(few):
+    """Two concepts that are kin end nearer to each other than without; all else is the same."""
+    kin = torch.zeros(8, 8)
+    kin[0, 1] = kin[1, 0] = 1
+    found = []
+    for weight in (0.0, 2.0):
+        torch.manual_seed(0)
+        settings = Settings(steps=30, batch_size=8, kin_weight=weight)
+        model, _ = train_embed(
+            replace(few, sounds=None, kinship=kin),
+            settings,
+            model=SharedEmbedding(picture_width=8, text_width=16),
+        )
+        said = model.text([each.name for each in few.wordings])
+        found.append(float(said[0] @ said[1]))
+    assert found[1] > found[0] + 0.1
+
+
 # The towers
 
 
@@ -160,6 +275,19 @@ def test_every_tower_answers_with_unit_vectors_that_nothing_else_in_the_batch_ch
         assert torch.allclose(together.norm(dim=1), torch.ones(3), atol=1e-5)
         alone = torch.cat([ask(few_of[i : i + 1]) for i in range(3)])
         assert torch.allclose(together, alone, atol=1e-5)  # float32, other order of sums
+
+
+def test_a_picture_is_answered_half_way_between_it_and_its_mirror_image(shipped, dataset):
+    picture = dataset.images[:1]
+    mirrored = np.ascontiguousarray(picture[:, :, ::-1])
+    with torch.no_grad():
+        one, other = (
+            F.normalize(shipped.picture_tower(as_ink(shrink(each))), dim=1) for each in (picture, mirrored)
+        )
+    assert not torch.allclose(one, other, atol=1e-3)
+    expected = F.normalize(one + other, dim=1)
+    assert torch.allclose(shipped.pictures(picture), expected, atol=1e-5)  # float32, other order of sums
+    assert torch.allclose(shipped.pictures(mirrored), expected, atol=1e-5)
 
 
 def test_nothing_asked_is_nothing_answered(shipped):
@@ -295,7 +423,17 @@ def test_one_batch_can_be_overfitted(few):
         if isinstance(each, torch.nn.Dropout):
             each.p = 0
     named = tuple(replace(each, keywords=()) for each in few.wordings)
-    settings = Settings(steps=60, batch_size=8, chinese=0, word_dropout=0, move=0, tint=0, lr=1e-2)
+    settings = Settings(
+        steps=60,
+        batch_size=8,
+        chinese=0,
+        word_dropout=0,
+        move=0,
+        tint=0,
+        lr=1e-2,
+        text_weight=0,
+        kin_weight=0,
+    )
     _, history = train_embed(replace(few, wordings=named, sounds=None), settings, model=model, every=1)
     assert history[0]["picture-text"] > 1
     assert history[-1]["picture-text"] < 0.2
@@ -337,15 +475,49 @@ def test_several_pictures_of_a_concept_are_false_negatives_and_one_of_each_has_n
         seen.append(None if same is None else int(same.sum()) - len(a))
         return info_nce(a, b, scale, same)
 
-    for settings in (
-        Settings(steps=1, batch_size=8),
-        Settings(steps=1, batch_size=8, views=4),
-        Settings(steps=1, batch_size=8, views=4, treat=False),
-    ):
+    once = Settings(steps=1, batch_size=8, text_weight=0)
+    for settings in (once, replace(once, views=4), replace(once, views=4, treat=False)):
         train_embed(few, settings, model=SharedEmbedding(**TINY), loss=spy)
-    assert seen[0] == 0
-    assert seen[3] == 8 * 3  # two concepts, four pictures each
-    assert seen[-1] is None
+    distinct, crowded, untreated = (set(part) for part in zip(*[iter(seen)] * (len(seen) // 3), strict=True))
+    assert distinct == {0}
+    assert crowded == {8 * 3}  # two concepts, four pictures each
+    assert untreated == {None}
+
+
+def test_losses_of_all_captions_and_of_all_their_pairs_are_averaged_and_weighted(few):
+    asked = []
+
+    def spy(a, b, scale, same):
+        asked.append((a, b))
+        return torch.tensor(float(len(asked)))
+
+    settings = Settings(steps=1, text_weight=0.25, kin_weight=0)
+    losses = batch_losses(SharedEmbedding(**TINY), replace(few, sounds=None), torch.arange(4), settings, spy)
+    assert losses["picture-text"].item() == (1 + 2 + 3) / 3
+    assert losses["text-text"].item() == 0.25 * (4 + 5 + 6) / 3
+    assert list(losses) == ["picture-text", "text-text"]
+    one, two, three = (b for _, b in asked[:3])
+    for (a, b), (c, d) in zip(asked[3:], ((one, two), (one, three), (two, three)), strict=True):
+        assert torch.equal(a, c) and torch.equal(b, d)
+
+
+def test_kin_are_asked_for_in_every_pair_of_modalities(few):
+    """A loss of 1 everywhere leaves the sum of the weights."""
+    settings = Settings(
+        steps=1, speech_weight=0.5, picture_speech_weight=0.25, text_weight=2.0, kin_weight=3.0
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embed_train, "kin_loss", lambda *_: torch.tensor(1.0))
+        losses = batch_losses(SharedEmbedding(**TINY), few, torch.arange(0, 40, 5), settings)
+    assert losses["kin"].item() == pytest.approx(3 * (1 + 2 + 0.5 + 0.25))
+
+
+def test_the_three_captions_are_a_name_keywords_and_one_of_either_language():
+    wording = Wording("red heart", ("love", "emotion"), "红心", ("爱", "感情"))
+    drawn = [draw_captions(wording, chinese=1, word_dropout=0) for _ in range(200)]
+    assert {name for name, _, _ in drawn} == {"red heart"}
+    assert {word for _, few, _ in drawn for word in few.split()} == {"love", "emotion"}
+    assert {word for _, _, other in drawn for word in other.split()} == {"红心", "爱", "感情"}
 
 
 def test_the_reader_s_own_loss_is_what_trains(few):
