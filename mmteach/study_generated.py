@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmteach import gan
-from mmteach.data import data_checksum
+from mmteach import budget_text_to_image, gan
+from mmteach.data import TRAIN_STYLES, data_checksum
 from mmteach.metrics import Interval, classification_accuracy_score
 from mmteach.study import RESULTS, command, destination, read, write_json
 from mmteach.study_transfer import (
@@ -39,7 +39,7 @@ NAME = "08_generated"
 FLOOR = (
     35  # generated pictures a class at least: the five concepts of the smallest budget in all seven styles
 )
-SMALL = (20, 50)  # the budgets whose pictures alone a GAN learns from, in the second series
+SMALL = (20, 50)  # the budgets whose pictures alone a generator learns from, in the second series
 SOME = (10, 0)  # the budgets at which generated pictures are also tried on top of classical augmentation
 ALONE = ("gan alone", "text-to-image alone")  # nothing real: the classification accuracy score
 
@@ -52,6 +52,8 @@ class Recipe:
     gan_steps: int = 600
     score_steps: int = 150
     share: float = 0.5  # of every batch that comes from what stands beside the real pictures
+    # not in the repr, which keys all runs that are kept: its own arm alone hangs on it, see `_sources`
+    text_to_image: budget_text_to_image.Recipe = field(default=budget_text_to_image.Recipe(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,19 @@ ARMS = {
     "classical": Arm(classical=True),
     "gan": Arm("gan"),
     "gan of the budget": Arm("gan of the budget"),
+    "text-to-image of the budget": Arm("text-to-image of the budget"),
     "more real": Arm("more real"),
     "classical and gan": Arm("gan", classical=True),
     "text-to-image": Arm("text-to-image"),
     "classical and text-to-image": Arm("text-to-image", classical=True),
 }
+OWN = ("gan of the budget", "text-to-image of the budget")  # the generator has seen what the classifier sees
 TEXT = ("text-to-image", "classical and text-to-image", "text-to-image alone")
 
 
 def budgets_of(arm: str) -> tuple[int, ...]:
     """Return the budgets an arm is run with: with all labels there are no further real pictures, for example."""
-    few: dict[str, tuple[int, ...]] = {"gan of the budget": SMALL, "more real": BUDGETS[:-1]}
+    few: dict[str, tuple[int, ...]] = dict.fromkeys(OWN, SMALL) | {"more real": BUDGETS[:-1]}
     few |= {"classical and gan": SOME, "classical and text-to-image": SOME, **dict.fromkeys(ALONE, (0,))}
     return few.get(arm, BUDGETS)
 
@@ -86,7 +90,7 @@ def beside(task: Task, kind: str, budget: int, seed: int, recipe: Recipe, folder
     """Return pictures uint8 (M, 32, 32, 3) and labels int64 (M,) that stand beside the budget's own.
 
     As many a class as the budget, FLOOR at least; with all labels, as many as there are. The GAN and the text-to-image
-    model learned from training pictures only; the GAN of the budget from the budget's own.
+    model learned from training pictures only; those of the budget from the budget's own.
     """
     places = budget_places(task.train, budget, seed)
     labels = wanted_labels(task, budget)
@@ -101,6 +105,8 @@ def beside(task: Task, kind: str, budget: int, seed: int, recipe: Recipe, folder
             lambda: {"drawn": budget_gan(task, places, seed, recipe.gan_steps).sample(len(labels), labels, seed=seed)},
         )  # fmt: skip
         return made["drawn"], labels
+    if kind == "text-to-image of the budget":
+        return budget_text_to_image.beside(task, places, len(labels), seed, recipe.text_to_image, folder)
     return from_names(task, places, len(labels), seed, folder)
 
 
@@ -125,22 +131,11 @@ def budget_gan(task: Task, places: np.ndarray, seed: int, steps: int) -> gan.Tra
 
 
 def from_names(task: Task, places: np.ndarray, count: int, seed: int, folder: Path) -> tuple[Any, Any]:
-    """Return `count` pictures drawn from the names of the concepts of a budget, balanced as the budget is.
-
-    Each stands in some training style; the label is that of the concept, which the budget knows.
-    """
+    """Return `count` pictures drawn from the names of the concepts of a budget, and labels: see `asked_for`."""
     pool = drawn_pool(task, folder)
     index = {name: i for i, name in enumerate(pool["concept"])}
-    concept, target = task.train.concept[places], task.train.target[places]
-    rng, chosen, labels = np.random.default_rng(seed), [], []
-    sizes = np.bincount(target) * count // len(target)
-    for label, size in enumerate(sizes):
-        known = np.array([index[each] for each in np.unique(concept[target == label])])
-        pairs = rng.permutation(len(known) * pool["pictures"].shape[1])
-        turn = np.resize(pairs, size)  # every concept in every style once, before any comes twice
-        chosen.append(pool["pictures"][known[turn // 7], turn % 7])
-        labels.append(np.full(size, label))
-    return np.concatenate(chosen), np.concatenate(labels).astype(np.int64)
+    concept, style, labels = budget_text_to_image.asked_for(task, places, count, seed)
+    return pool["pictures"][[index[each] for each in concept], style], labels
 
 
 def drawn_pool(task: Task, folder: Path, at_a_time: int = 50) -> dict[str, np.ndarray]:
@@ -157,7 +152,6 @@ def drawn_pool(task: Task, folder: Path, at_a_time: int = 50) -> dict[str, np.nd
 def draw_names(task: Task, concepts: np.ndarray, number: int, folder: Path) -> np.ndarray:
     """Return pictures (n, 7, 32, 32, 3) drawn from the names of concepts (n,), one a training style."""
     from mmteach import prior
-    from mmteach.data import TRAIN_STYLES
 
     def make() -> dict[str, np.ndarray]:
         captions = [name for name in task.name(concepts) for _ in TRAIN_STYLES]
@@ -180,11 +174,13 @@ def run_arm(task: Task, name: str, budget: int, seed: int, recipe: Recipe, folde
         )  # fmt: skip
         return {"said": predicted(net, task.test.images), "seconds": time.process_time() - began}  # type: ignore[dict-item]
 
-    return part(folder, f"{name}-{said(budget)}-{seed}", [recipe, *_sources(name)], make)["said"]
+    return part(folder, f"{name}-{said(budget)}-{seed}", [recipe, *_sources(name, recipe)], make)["said"]
 
 
-def _sources(name: str) -> list[str]:
-    """Return the checksums of the shipped weights that an arm draws with: new weights are a new arm."""
+def _sources(name: str, recipe: Recipe) -> list[str]:
+    """Return the checksums or settings of what draws for an arm: new weights are a new arm."""
+    if name == "text-to-image of the budget":
+        return [str(recipe.text_to_image)]
     if name in TEXT:
         return checksums("prior", "vqvae")
     return checksums("gan") if name in ("gan", "classical and gan", "gan alone") else []
@@ -234,13 +230,13 @@ def scores(task: Task, recipe: Recipe, kinds: Sequence[str], folder: Path) -> di
 
     found = {}
     for kind in kinds:
-        key = [recipe, *_sources(kind)]
+        key = [recipe, *_sources(kind, recipe)]
         found[kind] = Interval(*part(folder, f"score-{kind}", key, partial(make, kind))["score"].tolist())
     return found
 
 
 def summary(task: Task, found: dict[str, dict[int, np.ndarray]]) -> dict[str, Any]:
-    """Return accuracies, gains over the real pictures alone and over classical augmentation, and recall by class."""
+    """Return accuracies, gains over arms without a generator and with one of the budget, and recall by class."""
     right = {arm: {b: each == task.test.target for b, each in of.items()} for arm, of in found.items()}
     table, classes = Table(right, task.test.family), range(len(task.groups))
     recall = {
@@ -248,7 +244,9 @@ def summary(task: Task, found: dict[str, dict[int, np.ndarray]]) -> dict[str, An
         for arm, of in right.items()
     }  # fmt: skip
     gains = {
-        f"over {other}": table.gains(other) for other in ("real", "classical", "more real") if other in right
+        f"over {other}": table.gains(other)
+        for other in ("real", "classical", "more real", *OWN)
+        if other in right
     }
     return {"accuracy": table.levels(), **gains, "recall": recall}
 
@@ -261,7 +259,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe, out = Recipe(), destination(chosen)
     budgets: Sequence[int] = BUDGETS
     if chosen.smoke:
-        recipe, budgets = replace(recipe, steps=2, gan_steps=2, score_steps=2), (5, 20)
+        own = replace(recipe.text_to_image, tokenizer_steps=2, steps=2)
+        recipe = replace(recipe, steps=2, gan_steps=2, score_steps=2, text_to_image=own)
+        budgets = (5, 20)
     arms = chosen.arms or [*ARMS, *ALONE]
     unknown = set(arms) - {*ARMS, *ALONE}
     if unknown:

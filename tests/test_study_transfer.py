@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from mmteach import gan, study_generated, study_probes, study_repair, study_transfer
+from mmteach import (
+    budget_text_to_image,
+    gan,
+    study_generated,
+    study_probes,
+    study_repair,
+    study_transfer,
+    weights,
+)
 from mmteach.data import TRAIN_STYLES, data_checksum, load_emoji
 from mmteach.feature_net import at_32
 from mmteach.solutions import leaking_rows
@@ -14,7 +25,9 @@ from mmteach.study_generated import further_places
 from mmteach.study_transfer import budget_places
 
 torch.set_num_threads(1)
-RECIPE = study_generated.Recipe(steps=2, gan_steps=2, score_steps=1)
+WORDS = budget_text_to_image.Recipe(tokenizer_steps=3, steps=20, lr=0.02, codes=16, width=32, depth=1)
+RECIPE = study_generated.Recipe(steps=2, gan_steps=2, score_steps=1, text_to_image=WORDS)
+OWN_WORDS = "text-to-image of the budget"
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +99,109 @@ def test_the_generator_of_the_second_series_sees_the_pictures_of_the_budget_and_
     places = budget_places(task.train, 20, 2)
     run = lambda: study_generated.beside(task, "gan of the budget", 20, 2, RECIPE, tmp_path)  # noqa: E731
     assert seen_by(monkeypatch, run) == {picture.tobytes() for picture in task.train.images[places]}
+
+
+def altered(task, places, kept):
+    """Return the task with noise for pictures and other words for texts: all but those of `places`, or those alone.
+
+    Of the data set, too, in which pictures of any split, style and size are looked up.
+    """
+    rng, own = np.random.default_rng(9), np.isin(np.arange(len(task.train)), places)
+    theirs = np.isin(np.arange(len(task.dataset)), task.train.rows[places])
+    known = np.isin(task.dataset.concepts.index, task.train.concept[places])
+
+    def noisy(images, stay):
+        noise = rng.integers(0, 256, images.shape, dtype=np.uint8)
+        return np.where((stay == kept)[:, None, None, None], images, noise)
+
+    texts = ["name_en", "keywords_en", "name_zh", "keywords_zh"]
+    concepts = task.dataset.concepts.copy()
+    concepts.loc[known != kept, texts] = "nothing of the kind"
+    dataset = replace(task.dataset, concepts=concepts, images=noisy(task.dataset.images, theirs))
+    nothing = [
+        replace(each, images=noisy(each.images, np.zeros(len(each), bool))) for each in (task.val, task.test)
+    ]
+    return replace(
+        task, train=replace(task.train, images=noisy(task.train.images, own)), val=nothing[0], test=nothing[1],
+        dataset=dataset,
+    )  # fmt: skip
+
+
+def drawn_beside(task, folder, name=OWN_WORDS):
+    return study_generated.beside(task, name, 20, 2, RECIPE, folder)
+
+
+@pytest.mark.parametrize("name", study_generated.OWN)
+def test_a_generator_of_the_budget_draws_the_same_bit_by_bit_whatever_all_other_pictures_and_names_are(
+    task, tmp_path, name
+):
+    other = altered(task, budget_places(task.train, 20, 2), kept=True)
+    assert not np.array_equal(other.train.images, task.train.images)
+    drawn, labels = drawn_beside(task, tmp_path / "as it is", name)
+    again, same = drawn_beside(other, tmp_path / "altered", name)
+    assert np.array_equal(drawn, again)
+    assert np.array_equal(labels, same)
+
+
+@pytest.mark.parametrize("what", ["pictures at 32x32", "pictures at 64x64", "names"])
+def test_what_is_drawn_from_a_budget_hangs_on_the_pictures_and_names_of_the_budget(task, tmp_path, what):
+    other = altered(task, budget_places(task.train, 20, 2), kept=False)
+    one = {
+        "pictures at 32x32": {"train": other.train},
+        "pictures at 64x64": {"dataset": replace(task.dataset, images=other.dataset.images)},
+        "names": {"dataset": replace(task.dataset, concepts=other.dataset.concepts)},
+    }
+    again = drawn_beside(replace(task, **one[what]), tmp_path / "altered")[0]
+    assert not np.array_equal(drawn_beside(task, tmp_path / "as it is")[0], again)
+
+
+def test_text_to_image_of_the_budget_reads_no_shipped_weights(task, monkeypatch, tmp_path):
+    def forbidden(*_, **__):
+        pytest.fail("shipped weights were read")
+
+    monkeypatch.setattr(
+        weights, "load", forbidden
+    )  # of safetensors: what every reading of weights comes down to
+    for module in [each for name, each in sys.modules.items() if name.startswith("mmteach")]:
+        for name in (
+            "load_weights",
+            "load_pretrained",
+            "load_vqvae",
+            "_shipped",
+        ):  # some keep what they have read
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, forbidden)
+    drawn_beside(task, tmp_path)
+    with pytest.raises(pytest.fail.Exception, match="were read"):
+        study_generated.beside(task, "text-to-image", 20, 2, RECIPE, tmp_path)
+
+
+def test_text_to_image_of_the_budget_learns_the_names_of_its_pictures_and_no_other_captions(task):
+    places = budget_places(task.train, 20, 2)
+    vqvae = budget_text_to_image.train_tokenizer(task, places, 2, WORDS)
+    corpus = budget_text_to_image.own_corpus(task, places, vqvae)
+    assert corpus.captions == [[name] for name in task.name(task.train.concept[places])]
+    assert [TRAIN_STYLES[each] for each in corpus.styles] == task.train.style[places].tolist()
+    assert len(corpus.codes) == len(places)
+
+
+@pytest.mark.parametrize("budget", study_generated.SMALL)
+def test_the_two_generators_of_the_budget_draw_as_many_pictures_of_the_same_classes(task, budget):
+    wanted, places = study_generated.wanted_labels(task, budget), budget_places(task.train, budget, 2)
+    concept, style, labels = budget_text_to_image.asked_for(task, places, len(wanted), 2)
+    assert np.array_equal(labels, wanted)
+    of = dict(zip(task.train.concept[places], task.train.target[places], strict=True))
+    assert [of[each] for each in concept] == labels.tolist()
+    assert set(style) == set(range(len(TRAIN_STYLES)))
+
+
+def test_the_settings_of_a_budgets_text_to_image_make_its_own_arm_anew_and_no_other(task, tmp_path):
+    other = replace(RECIPE, text_to_image=replace(WORDS, temperature=0.5))
+    for recipe in (RECIPE, other):
+        for name in ("real", OWN_WORDS):
+            study_generated.run_arm(task, name, 20, 0, recipe, tmp_path)
+    assert len(list(tmp_path.glob("real-20-0-*.npz"))) == 1
+    assert len(list(tmp_path.glob(f"{OWN_WORDS.replace(' ', '_')}-20-0-*.npz"))) == 2
 
 
 @pytest.mark.parametrize("name", ["real", "classical", "more real"])
