@@ -102,27 +102,29 @@ def test_the_generator_of_the_second_series_sees_the_pictures_of_the_budget_and_
 
 
 def altered(task, places, kept):
-    """Return the task with noise for pictures and other words for texts: all but those of `places`, or those alone.
+    """Return the task with negatives for pictures and other words for texts: all but those of `places`, or those alone.
 
     Of the data set, too, in which pictures of any split, style and size are looked up.
     """
-    rng, own = np.random.default_rng(9), np.isin(np.arange(len(task.train)), places)
+    own = np.isin(np.arange(len(task.train)), places)
     theirs = np.isin(np.arange(len(task.dataset)), task.train.rows[places])
     known = np.isin(task.dataset.concepts.index, task.train.concept[places])
 
-    def noisy(images, stay):
-        noise = rng.integers(0, 256, images.shape, dtype=np.uint8)
-        return np.where((stay == kept)[:, None, None, None], images, noise)
+    def negatives(images, stay):
+        images = images.copy()
+        images[stay != kept] ^= 255
+        return images
 
     texts = ["name_en", "keywords_en", "name_zh", "keywords_zh"]
     concepts = task.dataset.concepts.copy()
     concepts.loc[known != kept, texts] = "nothing of the kind"
-    dataset = replace(task.dataset, concepts=concepts, images=noisy(task.dataset.images, theirs))
+    dataset = replace(task.dataset, concepts=concepts, images=negatives(task.dataset.images, theirs))
     nothing = [
-        replace(each, images=noisy(each.images, np.zeros(len(each), bool))) for each in (task.val, task.test)
+        replace(each, images=negatives(each.images, np.zeros(len(each), bool)))
+        for each in (task.val, task.test)
     ]
     return replace(
-        task, train=replace(task.train, images=noisy(task.train.images, own)), val=nothing[0], test=nothing[1],
+        task, train=replace(task.train, images=negatives(task.train.images, own)), val=nothing[0], test=nothing[1],
         dataset=dataset,
     )  # fmt: skip
 
@@ -131,28 +133,34 @@ def drawn_beside(task, folder, name=OWN_WORDS):
     return study_generated.beside(task, name, 20, 2, RECIPE, folder)
 
 
+@pytest.fixture(scope="module")
+def as_it_is(task, tmp_path_factory):
+    return {name: drawn_beside(task, tmp_path_factory.mktemp("drawn"), name) for name in study_generated.OWN}
+
+
 @pytest.mark.parametrize("name", study_generated.OWN)
 def test_a_generator_of_the_budget_draws_the_same_bit_by_bit_whatever_all_other_pictures_and_names_are(
-    task, tmp_path, name
+    task, tmp_path, as_it_is, name
 ):
     other = altered(task, budget_places(task.train, 20, 2), kept=True)
     assert not np.array_equal(other.train.images, task.train.images)
-    drawn, labels = drawn_beside(task, tmp_path / "as it is", name)
-    again, same = drawn_beside(other, tmp_path / "altered", name)
-    assert np.array_equal(drawn, again)
-    assert np.array_equal(labels, same)
+    drawn, labels = drawn_beside(other, tmp_path, name)
+    assert np.array_equal(drawn, as_it_is[name][0])
+    assert np.array_equal(labels, as_it_is[name][1])
 
 
 @pytest.mark.parametrize("what", ["pictures at 32x32", "pictures at 64x64", "names"])
-def test_what_is_drawn_from_a_budget_hangs_on_the_pictures_and_names_of_the_budget(task, tmp_path, what):
+def test_what_is_drawn_from_a_budget_hangs_on_the_pictures_and_names_of_the_budget(
+    task, tmp_path, as_it_is, what
+):
     other = altered(task, budget_places(task.train, 20, 2), kept=False)
     one = {
         "pictures at 32x32": {"train": other.train},
         "pictures at 64x64": {"dataset": replace(task.dataset, images=other.dataset.images)},
         "names": {"dataset": replace(task.dataset, concepts=other.dataset.concepts)},
     }
-    again = drawn_beside(replace(task, **one[what]), tmp_path / "altered")[0]
-    assert not np.array_equal(drawn_beside(task, tmp_path / "as it is")[0], again)
+    drawn, _ = drawn_beside(replace(task, **one[what]), tmp_path)
+    assert not np.array_equal(drawn, as_it_is[OWN_WORDS][0])
 
 
 def test_text_to_image_of_the_budget_reads_no_shipped_weights(task, monkeypatch, tmp_path):
