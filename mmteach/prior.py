@@ -35,6 +35,7 @@ from mmteach.vqvae import VQVAE
 from mmteach.vqvae import load_pretrained as load_vqvae
 from mmteach.weights import load_weights
 
+AT_ONCE = 64  # pictures drawn side by side; more would only fill memory with keys and values
 Past = tuple[Tensor, Tensor]  # keys and values of all places so far, (B, heads, T, W / heads) each
 
 
@@ -245,6 +246,15 @@ def sample_codes(
     _check_fixed(fixed, (count, tokens), model.shape.codes)
     if not count:
         return fixed
+    if count > AT_ONCE:
+        names, parts = [model.styles[each] for each in style.tolist()], range(0, count, AT_ONCE)
+        return torch.cat([
+            sample_codes(
+                model, captions[i : i + AT_ONCE], styles=names[i : i + AT_ONCE], guidance_scale=guidance_scale,
+                style_scale=style_scale, temperature=temperature, top_k=top_k, seed=seed + i,
+                fixed=fixed[i : i + AT_ONCE], cached=cached,
+            ) for i in parts
+        ])  # fmt: skip
     asked, its_style = _branches(model, captions, style, guidance_scale, style_scale)
     meaning, branches = model.meaning(asked, its_style), len(asked) // count
     codes, cache = torch.empty(count, 0, dtype=torch.int64, device=where), list[Past]()

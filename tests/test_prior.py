@@ -277,6 +277,23 @@ def test_training_counts_how_rare_the_words_of_its_own_captions_are():
     assert weight("7") == pytest.approx(np.log(13))
 
 
+@pytest.mark.parametrize("styles", [None, "flat"])
+def test_many_pictures_are_drawn_in_parts_and_come_out_the_same(monkeypatch, styles):
+    model, fixed = lively(torch.float64), torch.full((4, TOKENS), -1)
+    fixed[2, :8] = some_codes(1)[0, :8]
+    asked = {"styles": styles, "guidance_scale": 2.0, "style_scale": 1.0, "seed": 9, "fixed": fixed}
+    whole = sample_codes(model, CAPTIONS, **asked)
+    seen = []
+    monkeypatch.setattr(prior, "AT_ONCE", 3)
+    monkeypatch.setattr(
+        model,
+        "meaning",
+        lambda asked, style: seen.append(len(asked)) or TokenPrior.meaning(model, asked, style),
+    )
+    assert torch.equal(sample_codes(model, CAPTIONS, **asked), whole)
+    assert seen == [12, 4]  # four branches: asked, without caption, and two other styles
+
+
 # The style made clearer
 
 
