@@ -58,6 +58,11 @@ class Shape:
     prefix: int = 2
     dropout: float = 0.1
 
+    @property
+    def before(self) -> int:
+        """How many places stand before the first code; the first code is told from the last of them."""
+        return self.word_places + self.prefix
+
 
 class Meaning(NamedTuple):
     """What is asked for: a prefix (B, P, W) of words and of the whole, hints (B, T, W), and the style int64 (B,)."""
@@ -149,8 +154,7 @@ class TokenPrior(nn.Module):
             nn.Linear(vqvae.quantizer.dim, width, bias=False),
         )
         self.register_buffer("looks", _looks(vqvae, shape.codes), persistent=False)
-        before = shape.word_places + shape.prefix
-        self.place = nn.Parameter(0.02 * torch.randn(before + shape.tokens - 1, width))
+        self.place = nn.Parameter(0.02 * torch.randn(shape.before + shape.tokens - 1, width))
         self.to_prefix = nn.Linear(width, shape.prefix * width)
         self.to_layout = nn.Linear(width, shape.tokens * shape.layout)
         self.from_layout = nn.Linear(shape.layout, width)
@@ -192,9 +196,7 @@ class TokenPrior(nn.Module):
 
         With `cache`, a list that is empty at first and is filled here, only the last place is worked out: (B, 1, K).
         """
-        first = (
-            self.shape.word_places + self.shape.prefix - 1
-        )  # the place of the prefix that the first code is told from
+        first = self.shape.before - 1
         table = self.code.weight + self.look(self.looks)
         x = torch.cat([meaning.prefix, F.embedding(seen, table)], 1) + self.place[: first + 1 + seen.shape[1]]
         x = torch.cat([x[:, :first], x[:, first:] + meaning.hints[:, : seen.shape[1] + 1]], 1)

@@ -27,10 +27,9 @@ def few():
 def test_the_study_is_of_the_shipped_weights_and_of_this_data(figures):
     config = load_weights("prior")[0]
     assert figures["data_sha256"] == data_checksum()
-    assert (
-        figures["drawing"] == config["drawing"]
-        and figures["history"][-1]["step"] == config["history"][-1]["step"]
-    )
+    assert figures["drawing"] == config["drawing"]
+    losses = lambda history: [list(each.values()) for each in history]  # noqa: E731 - as good as a fingerprint
+    np.testing.assert_allclose(losses(figures["history"]), losses(config["history"]), atol=6e-5)
     assert len(figures["seeds"]) >= 3
 
 
