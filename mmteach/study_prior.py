@@ -44,10 +44,10 @@ def run(
         "study": NAME, "seeds": list(seeds), "drawing": drawing, "data_sha256": data_checksum(),
         "machine": machine(), "sets": {which: each.figures for which, each in found.items()},
         "worst": {which: worst(dataset, which, each) for which, each in found.items()},
-        "guidance": sweep(
-            dataset, model, judge, space, [drawing | {"guidance_scale": s, "style_scale": 0.0} for s in scales]
-        ),
-        "style": sweep(dataset, model, judge, space, [drawing | {"style_scale": s} for s in style_scales]),
+        **{
+            name: sweep(dataset, model, judge, space, each)
+            for name, each in settings(drawing, scales, style_scales).items()
+        },
         "bits": bits(dataset, model), "history": config["history"],
     }  # fmt: skip
     return figures, found
@@ -61,6 +61,16 @@ def worst(dataset: MultimodalDataset, which: str, found: Evaluation) -> list[dic
         {"place": int(i), "caption": work.captions[i], "style": work.styles[i], "rank": int(found.ranks[i])}
         for i in last
     ]
+
+
+def settings(
+    drawing: dict[str, float], scales: Sequence[float], style_scales: Sequence[float]
+) -> dict[str, list[dict[str, float]]]:
+    """Return the settings of each sweep: guidance scales without style scale, style scales at the shipped guidance."""
+    return {
+        "guidance": [drawing | {"guidance_scale": each, "style_scale": 0.0} for each in scales],
+        "style": [drawing | {"style_scale": each} for each in style_scales],
+    }
 
 
 def sweep(

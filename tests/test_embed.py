@@ -232,6 +232,15 @@ def test_the_kin_loss_leaves_out_what_info_nce_leaves_out():
     assert float(masked) == pytest.approx(float(by_hand), abs=1e-12)
 
 
+def test_what_is_left_out_of_the_kin_loss_is_no_ones_kin_either():
+    a, b = rows()
+    kin = torch.rand(6, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64).fill_diagonal_(0)
+    same = same_concept(torch.tensor([0, 0, 1, 2, 3, 4]))
+    without = kin.clone()
+    without[0, 1] = without[1, 0] = 0
+    assert torch.equal(kin_loss(a, b, 7.0, kin, same), kin_loss(a, b, 7.0, without, same))
+
+
 def test_the_kin_loss_keeps_its_gradient_finite_even_where_all_are_one_concept():
     a, b = rows()
     a.requires_grad_()

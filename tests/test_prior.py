@@ -15,6 +15,7 @@ from mmteach import prior, prior_recipe
 from mmteach.captions import LONGEST, _rows
 from mmteach.codebook import Codebook
 from mmteach.data import TRAIN_STYLES, load_emoji
+from mmteach.encoders import small
 from mmteach.prior import (
     Corpus,
     Rules,
@@ -792,3 +793,19 @@ def test_the_packages_rules_are_the_solutions_themselves():
     assert Rules() == (later, guide, choose)
     assert inspect.signature(train_prior).parameters["loss"].default is None
     assert prior.next_code_loss is next_code_loss
+
+
+def test_the_setting_whose_drawings_say_most_clearly_what_they_are_is_chosen(monkeypatch):
+    dataset = load_emoji()
+    rows = prior_recipe.split(dataset)["tuning"][:12]
+    true, noise = (
+        small(dataset.images[rows]),
+        np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8),
+    )
+    best = prior_recipe.GRID[5]
+
+    def drawn(model, names, *, styles, seed, **settings):
+        return true if settings == best else noise
+
+    monkeypatch.setattr(prior_recipe, "sample", drawn)
+    assert prior_recipe.choose_drawing(dataset, untrained(), rows) == best

@@ -70,6 +70,18 @@ def test_a_sweep_changes_what_it_says_and_reads_what_was_drawn_so(monkeypatch, f
     assert rows[0]["style"].mean < 1
 
 
+def test_each_sweep_moves_one_scale_and_guidance_is_swept_without_the_style_scale(figures):
+    drawing = {"guidance_scale": 3.0, "style_scale": 1.5, "temperature": 0.6}
+    found = study_prior.settings(drawing, (0.0, 2.0), (0.5,))
+    assert found["guidance"] == [
+        {"guidance_scale": each, "style_scale": 0.0, "temperature": 0.6} for each in (0.0, 2.0)
+    ]
+    assert found["style"] == [{"guidance_scale": 3.0, "style_scale": 0.5, "temperature": 0.6}]
+    published = study_prior.settings(figures["drawing"], study_prior.SCALES, study_prior.STYLE_SCALES)
+    for name, rows in published.items():
+        assert [{key: row[key] for key in rows[0]} for row in figures[name]] == rows
+
+
 def test_the_worst_are_those_found_last_in_that_order():
     dataset = load_emoji()
     count = len(task(dataset, "held-out pairs").rows)
