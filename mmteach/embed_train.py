@@ -225,8 +225,9 @@ def batch_losses(
         pairs["text-text"] = [(settings.text_weight, a, b) for a, b in combinations(read, 2)]
     if data.sounds is not None:
         heard = model.speech_tower(_spoken(data.sounds, concept).to(where))
-        pairs["speech-text"] = [(settings.speech_weight, heard, each) for each in read]
-        pairs["picture-speech"] = [(settings.picture_speech_weight, seen, heard)]
+        # Speech follows where the other two lead: it is hard to fit, and would pull them away from one another.
+        pairs["speech-text"] = [(settings.speech_weight, heard, each.detach()) for each in read]
+        pairs["picture-speech"] = [(settings.picture_speech_weight, seen.detach(), heard)]
     scale, kin = model.logit_scale, data.kinship[concept][:, concept].to(where)
 
     def mean(name: str, one: Loss, *rest: Tensor | None) -> Tensor:
