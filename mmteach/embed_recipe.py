@@ -46,9 +46,9 @@ def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None
             f"probability {settings.word_dropout:g}",
             "voices": ", ".join(VOICES),
             "loss": "symmetric InfoNCE of picture and text, of speech and text, "
-            f"{settings.picture_speech_weight:g} x of picture and speech, and {settings.text_weight:g} x of two "
-            f"captions of a concept; to each {settings.kin_weight:g} x the cross-entropy whose targets are concepts "
-            "with like words (cosines of TF-IDF); scale learned, at most 100",
+            f"{settings.picture_speech_weight:g} x of picture and speech (these two move the speech tower alone), and "
+            f"{settings.text_weight:g} x of two captions of a concept; to each {settings.kin_weight:g} x the "
+            "cross-entropy whose targets are concepts with like words (cosines of TF-IDF); scale learned, at most 100",
             "batch": f"{settings.batch_size} distinct concepts, one picture each",
             "steps": settings.steps,
             "optimiser": f"AdamW, {settings.lr:g}, one cycle, weight decay {settings.weight_decay:g}",

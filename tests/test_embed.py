@@ -30,6 +30,7 @@ from mmteach.embed_train import (
     training_rows,
 )
 from mmteach.encoders import as_ink, shrink
+from mmteach.train import seed_everything
 
 torch.set_num_threads(1)
 TINY = {"picture_width": 4, "text_width": 8, "speech_width": 8}
@@ -533,6 +534,29 @@ def test_the_reader_s_own_loss_is_what_trains(few):
     mine = lambda a, b, scale, same=None: 0 * info_nce(a, b, scale) + 7  # noqa: E731
     losses = batch_losses(SharedEmbedding(**TINY), few, torch.arange(4), Settings(steps=1), mine)
     assert losses["picture-text"].item() == 7
+
+
+def test_speech_follows_and_moves_neither_pictures_nor_text(few):
+    model = SharedEmbedding(**TINY)
+    losses = batch_losses(model, few, torch.arange(0, 40, 5), Settings(steps=1, kin_weight=0.0))
+    (losses["speech-text"] + losses["picture-speech"]).backward()
+    moved = {
+        name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()
+    }
+    assert "speech_tower" in moved
+    assert not moved & {"picture_tower", "text_tower"}
+
+
+def test_the_kin_loss_of_spoken_names_moves_speech_only(few):
+    settings, picks = Settings(steps=1), torch.arange(0, 40, 5)
+    grads = []
+    for speech in (0.0, 5.0):
+        seed_everything(0)
+        model = SharedEmbedding(**TINY)
+        weighed = replace(settings, speech_weight=speech, picture_speech_weight=speech)
+        torch.stack(list(batch_losses(model, few, picks, weighed).values())).sum().backward()
+        grads.append(torch.cat([p.grad.flatten() for p in model.picture_tower.parameters()]))
+    torch.testing.assert_close(*grads)
 
 
 def test_every_parameter_gets_a_gradient(few):
