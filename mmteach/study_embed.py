@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmteach.checkpoint import described
 from mmteach.data import TRAIN_STYLES, VOICES, MultimodalDataset, data_checksum, load_emoji
-from mmteach.embed import SharedEmbedding
-from mmteach.embed_train import Corpus, Settings, corpus, train_embed, training_rows
+from mmteach.embed import SharedEmbedding, info_nce
+from mmteach.embed_train import Corpus, Settings, batch_losses, corpus, kin_loss, train_embed, training_rows
 from mmteach.metrics import Interval, bootstrap_interval, paired_interval
 from mmteach.retrieval import (
     FULL,
@@ -103,8 +104,12 @@ def _classes(model: SharedEmbedding, train: Views, tests: dict[str, Views], leve
 def run_arm(
     name: str, settings: Settings, seed: int, dataset: MultimodalDataset, data: Corpus, folder: Path
 ) -> Path:
-    """Train one arm, keep its answers in a file under `folder`, and return where; a file that is there stays."""
-    key = hashlib.sha256(f"{name} {settings} {data_checksum()}".encode()).hexdigest()[:10]
+    """Train one arm, keep its answers in a file under `folder`, and return where; a file that is there stays.
+
+    The file's name carries settings, data and the losses' own code: an arm of another loss is another arm.
+    """
+    losses = described([batch_losses, info_nce, kin_loss])
+    key = hashlib.sha256(f"{name} {settings} {losses} {data_checksum()}".encode()).hexdigest()[:10]
     path = folder / f"{name.replace(' ', '_').replace(',', '')}-{seed}-{key}.npz"
     if not path.exists():
         began = time.process_time()

@@ -102,6 +102,14 @@ def test_an_arm_that_is_done_is_not_trained_again(dataset, monkeypatch, tmp_path
     assert seconds >= 0
 
 
+def test_an_arm_of_another_loss_is_another_arm(dataset, monkeypatch, tmp_path: Path):
+    data = corpus(dataset, training_rows(dataset)[::200], ())
+    monkeypatch.setattr(study_embed, "answers", lambda *_: {"rank|name|noto": np.arange(3)})
+    first = study_embed.run_arm("untrained", Settings(steps=0), 0, dataset, data, tmp_path)
+    monkeypatch.setattr(study_embed, "kin_loss", lambda a, b, *_: (a - b).abs().mean())
+    assert study_embed.run_arm("untrained", Settings(steps=0), 0, dataset, data, tmp_path) != first
+
+
 def test_the_study_trains_on_training_rows_only(dataset, monkeypatch, tmp_path: Path):
     class Seen(Exception):
         pass
