@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmteach import study_prior
+from mmteach import embed, frozen_judge, study_prior
 from mmteach.data import data_checksum, load_emoji
+from mmteach.encoders import small
 from mmteach.metrics import Interval
-from mmteach.text_to_image import ARMS, LEVELS, Evaluation, Task, task
+from mmteach.text_to_image import ARMS, LEVELS, Evaluation, Task, retrieval_ranks, task
 from mmteach.weights import load_weights
 
 
@@ -31,6 +32,18 @@ def test_the_study_is_of_the_shipped_weights_and_of_this_data(figures):
     losses = lambda history: [list(each.values()) for each in history]  # noqa: E731 - as good as a fingerprint
     np.testing.assert_allclose(losses(figures["history"]), losses(config["history"]), atol=6e-5)
     assert len(figures["seeds"]) >= 3
+
+
+def test_the_study_was_judged_by_the_space_and_the_judge_that_are_shipped(figures):
+    dataset, judge, space = load_emoji(), frozen_judge.load_pretrained(), embed.load_pretrained()
+    for which, each in figures["sets"].items():
+        work, arm = task(dataset, which), each["arms"]["true"]
+        true = small(dataset.images[work.rows])
+        found = retrieval_ranks(space, true, work.captions) == 1
+        assert found.mean() == pytest.approx(arm["found among 100"].mean, abs=6e-5)
+        said = judge.read(true)
+        for level in LEVELS:
+            assert (said[level] == work.truth[level]).mean() == pytest.approx(arm[level].mean, abs=6e-5)
 
 
 def test_every_arm_of_both_sets_has_intervals_and_the_floor_stands_beside(figures):
