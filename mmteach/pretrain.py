@@ -65,7 +65,11 @@ def run(
         written.append(f"{name}.webp")
     (out / f"{name}.md").write_text(card(name, config, trained.sheet is not None), "utf-8")
     write_sums(out, written)
-    checkpoint.unlink(missing_ok=True)
+    for each in (
+        checkpoint,
+        *checkpoint.parent.glob(f"{checkpoint.stem}-*{checkpoint.suffix}"),
+    ):  # of its parts
+        each.unlink(missing_ok=True)
     return path
 
 
@@ -86,6 +90,9 @@ def card(name: str, config: Mapping[str, Any], sheet: bool) -> str:
     facts, made = config["facts"], config["made"]
     picture = [f"![100 uncurated pictures]({name}.webp)", ""] if sheet else []
     last = ", the last part of a resumed run" if made["resumed"] else ""
+    busy = (
+        "of them the processor's" if made["busy"] <= made["seconds"] else "of processor time"
+    )  # of all cores
     kept = "matrices in eight bits, the rest" if made.get("eight_bits") else "floats"
     lines = [
         f"# {facts['title']}", "", facts["about"], "", *picture,
@@ -96,7 +103,7 @@ def card(name: str, config: Mapping[str, Any], sheet: bool) -> str:
         f"- command: `python -m mmteach pretrain {name}`",
         f"- data: SHA-256 of data/emoji/SHA256SUMS {made['data_sha256']}",
         f"- machine: {made['machine']}; torch {made['torch']}, Python {made['python']}",
-        f"- time: {made['seconds'] / 60:.1f} minutes, {made['busy'] / 60:.1f} of them the processor's{last}",
+        f"- time: {made['seconds'] / 60:.1f} minutes, {made['busy'] / 60:.1f} {busy}{last}",
         f"- file: {name}.safetensors, {kept} in half precision; checksum in SHA256SUMS", "",
         "## Licence", "", LICENCE, "",
     ]  # fmt: skip

@@ -24,6 +24,7 @@ from mmteach.solutions import unigram_bits as unigram_bits
 from mmteach.train import (
     batches,
     device,
+    drawn_batches,
     ema_update,
     fast_bfloat16,
     one_cycle,
@@ -373,11 +374,13 @@ class Corpus:
     codes: int64 (N, V, T), each picture in V ways (as it is, mirrored, shifted, …); way 0 is as it is
     styles: int64 (N,), the number of each picture's style
     captions: for each picture what it may be called; one is drawn each time
+    odds: float (N,), how often each picture is drawn against the others; without, all equally often
     """
 
     codes: Tensor
     styles: Tensor
     captions: Sequence[Sequence[str]]
+    odds: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -404,7 +407,8 @@ def train_prior(
 
     Each step draws a way and a caption for each picture. drop_caption: the share of captions replaced by the null
     caption, for guidance. drop_code: the share of codes replaced by random ones in what the model sees, for its own
-    mistakes will come. history notes the loss, and of `held` the bits a code in way 0 with the first caption.
+    mistakes will come. It starts from the weights that the model has. history notes the loss, and of `held` the bits a
+    code in way 0 with the first caption.
     """
     generator, where, loss = seed_everything(seed), device(), loss or next_code_loss
     if model.bag.rare:
@@ -443,7 +447,11 @@ def train_prior(
         **asdict(settings), **asdict(model.shape), "seed": seed, "codes": corpus.codes, "styles": corpus.styles,
         "captions": [list(each) for each in corpus.captions], "loss": loss, "rules": list(model.rules),
     }  # fmt: skip
-    picks = batches(len(codes), settings.batch_size, settings.steps, generator)
+    if corpus.odds is None:
+        picks = batches(len(codes), settings.batch_size, settings.steps, generator)
+    else:
+        about["odds"] = corpus.odds
+        picks = drawn_batches(corpus.odds, settings.batch_size, settings.steps, generator)
     history = run_steps(
         step, picks, parts=parts, about=about, checkpoint=checkpoint, every=every, progress=progress
     )

@@ -90,6 +90,19 @@ def batches(count: int, batch_size: int, steps: int, generator: torch.Generator)
         order = order[batch_size:]
 
 
+def drawn_batches(
+    odds: torch.Tensor, batch_size: int, steps: int, generator: torch.Generator
+) -> Iterator[torch.Tensor]:
+    """Yield `steps` index batches, int64 (batch_size,), each index drawn anew in proportion to odds, float (N,).
+
+    Raises ValueError on odds that are negative, not finite or all zero.
+    """
+    if odds.ndim != 1 or not odds.isfinite().all() or (odds < 0).any() or not odds.any():
+        raise ValueError("drawn_batches needs odds of at least 0, one an example, and one of them above 0")
+    for _ in range(steps):
+        yield torch.multinomial(odds, batch_size, replacement=True, generator=generator)
+
+
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
     """Return a schedule that warms the learning rate up over a fifth of `steps`, then lets it fall to zero."""
     warm = max(1, steps // 5)

@@ -208,12 +208,26 @@ def test_a_killed_pretraining_is_resumed_once_and_its_card_says_so(tmp_path, mon
 
     left = pretrain.CHECKPOINTS / "small-3-0.safetensors"
     left.parent.mkdir(parents=True)
-    left.write_bytes(b"what a killed run left")
+    last, other = left.with_stem("small-3-0-last"), left.with_stem("small-3-01")
+    for each in (left, last, other):
+        each.write_bytes(b"what a killed run left")
     pretrain.run("small", tmp_path, steps=3, train=remembers)
-    assert given == [left] and not left.exists()
+    assert given == [left] and not left.exists() and not last.exists()
+    assert other.exists()
     assert "the last part of a resumed run" in (tmp_path / "small.md").read_text("utf-8")
     pretrain.run("small", tmp_path, steps=3, train=remembers)
     assert "resumed" not in (tmp_path / "small.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("busy", "says"),
+    [(30, "1.0 minutes, 0.5 of them the processor's"), (90, "1.0 minutes, 1.5 of processor time")],
+)
+def test_the_card_tells_the_time_of_one_core_and_of_two(tmp_path, busy, says):
+    pretrain.run("small", tmp_path, steps=3, train=recipe)
+    config = load_weights("small", tmp_path)[0]
+    config["made"].update(seconds=60, busy=busy)
+    assert f"- time: {says}\n" in pretrain.card("small", config, False)
 
 
 def test_the_command_writes_and_checks(tmp_path, monkeypatch, capsys):

@@ -789,6 +789,50 @@ def test_the_corpus_of_some_rows_is_aligned_with_them(dataset):
     assert len(corpus.captions) == len(rows)
 
 
+def test_a_picture_without_odds_is_never_learned():
+    model, settings = untrained(), Settings(3, batch_size=4, drop_caption=0.0)
+    codes = torch.stack([torch.full((2, TOKENS), 3), torch.full((2, TOKENS), 5)])
+    asked: list[str] = []
+    model.bag.register_forward_pre_hook(lambda bag, given: asked.extend(given[0]))
+    train_prior(
+        model, Corpus(codes, torch.zeros(2, dtype=torch.int64), [["one"], ["two"]], torch.tensor([0.0, 1.0])),
+        settings, seed=0,
+    )  # fmt: skip
+    assert "two" in asked
+    assert "one" not in asked
+
+
+def test_the_last_part_goes_on_from_the_first_with_all_training_pictures(dataset, monkeypatch, tmp_path):
+    given = {}
+
+    def learned(model, corpus, settings, *, seed, checkpoint, **more):
+        given.update(corpus=corpus, seed=seed, checkpoint=checkpoint)
+        assert all(each.requires_grad for each in model.parameters())
+        model.history = [{"step": 1, "bits": 2.0}, {"step": 2, "bits": 1.0}]
+        return model
+
+    some = prior_recipe.training_rows(dataset)[::600]
+    monkeypatch.setattr(prior_recipe, "training_rows", lambda dataset: some)
+    monkeypatch.setattr(prior_recipe, "train_prior", learned)
+    model = untrained().requires_grad_(False)
+    model.history = [{"step": 50, "bits": 3.0, "held-out bits": 3.5}]
+    after, settings = prior_recipe.finished(dataset, model, 2, seed=4, checkpoint=tmp_path / "prior-full-4.x")
+    assert [each["step"] for each in after.history] == [50, 51, 52]
+    assert given["seed"] != 4
+    assert given["checkpoint"] == tmp_path / "prior-full-4-last.x"
+    assert len(given["corpus"].codes) == len(given["corpus"].odds) == len(some)
+    assert settings == Settings(steps=2, **prior_recipe.LAST)
+
+
+def test_smileys_are_drawn_more_often_in_the_last_part_and_nothing_else_is(dataset):
+    rows = prior_recipe.training_rows(dataset)
+    odds = prior_recipe.odds(dataset, rows).numpy()
+    group = dataset.concepts.loc[dataset.items["concept"].iloc[rows], "group"].to_numpy(str)
+    assert set(odds[group == "smileys-emotion"]) == {prior_recipe.SMILEY_ODDS}
+    assert set(odds[group != "smileys-emotion"]) == {1.0}
+    assert 0 < (group == "smileys-emotion").sum() < len(rows)
+
+
 def test_the_packages_rules_are_the_solutions_themselves():
     assert Rules() == (later, guide, choose)
     assert inspect.signature(train_prior).parameters["loss"].default is None
@@ -802,10 +846,12 @@ def test_the_setting_whose_drawings_say_most_clearly_what_they_are_is_chosen(mon
         small(dataset.images[rows]),
         np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8),
     )
-    best = prior_recipe.GRID[5]
+    (once, best), lucky = prior_recipe.GRID[5:7], set()
 
     def drawn(model, names, *, styles, seed, **settings):
-        return true if settings == best else noise
+        lucky.add(seed)
+        return true if settings == best or (settings == once and seed == 0) else noise
 
     monkeypatch.setattr(prior_recipe, "sample", drawn)
     assert prior_recipe.choose_drawing(dataset, untrained(), rows) == best
+    assert lucky == {0, 12, 24}  # picture i is drawn from seed + i: no seed twice

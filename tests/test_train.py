@@ -85,6 +85,24 @@ def test_batches_of_nothing_are_refused(count, batch_size):
         next(train.batches(count, batch_size, 1, torch.Generator()))
 
 
+def test_drawn_batches_follow_the_odds_and_repeat_with_the_seed():
+    odds = torch.tensor([0.0, 1.0, 3.0])
+    drawn = [
+        list(train.drawn_batches(odds, 100, 40, torch.Generator().manual_seed(seed))) for seed in (1, 1, 2)
+    ]
+    counts = torch.bincount(torch.cat(drawn[0]), minlength=3)
+    assert counts[0] == 0
+    assert abs(int(counts[2]) - 3000) < 4 * 28  # four standard deviations of 4,000 draws at 3/4
+    assert torch.equal(torch.stack(drawn[0]), torch.stack(drawn[1]))
+    assert not torch.equal(torch.stack(drawn[0]), torch.stack(drawn[2]))
+
+
+@pytest.mark.parametrize("odds", [[], [0.0, 0.0], [1.0, -1.0], [1.0, float("nan")], [[1.0]]])
+def test_odds_that_cannot_be_drawn_by_are_refused(odds):
+    with pytest.raises(ValueError, match="odds of at least 0"):
+        next(train.drawn_batches(torch.tensor(odds), 4, 1, torch.Generator()))
+
+
 def test_one_thread_lasts_as_long_as_the_block_and_no_longer_even_when_it_fails():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
