@@ -491,18 +491,24 @@ def _some_captions(captions: Sequence[Sequence[str]], pick: Tensor, drop: float)
 
 
 @torch.no_grad()
-def bits_per_token(model: TokenPrior, corpus: Corpus, batch_size: int = 256) -> Tensor:
+def bits_per_token(
+    model: TokenPrior, corpus: Corpus, batch_size: int = 256, *, temperature: float = 1.0
+) -> Tensor:
     """Return the mean surprise of the model at each picture's codes, in bits a token: float (N,).
 
-    The codes are those of way 0 and the caption is the first of each picture. Source: Shannon 1948.
+    The codes are those of way 0 and the caption is the first of each picture. temperature divides the logits: where
+    more than 1 needs fewer bits, the model is surer than it should be. Raises ValueError if it is not positive.
+    Sources: Shannon 1948; Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv:1706.04599).
     """
+    if not temperature > 0:
+        raise ValueError(f"bits need a temperature above 0, not {temperature}")
     where = model.place.device
     found = []
     for pick in torch.arange(len(corpus.codes)).split(batch_size):
         right = corpus.codes[pick, 0].to(where)
         captions = [corpus.captions[number][0] for number in pick.tolist()]
         logits = model(right[:, :-1], model.meaning(captions, corpus.styles[pick].to(where)))
-        surprise = F.cross_entropy(logits.transpose(1, 2), right, reduction="none")
+        surprise = F.cross_entropy(logits.transpose(1, 2) / temperature, right, reduction="none")
         found.append(surprise.mean(1).cpu() / np.log(2))
     return torch.cat(found)
 

@@ -571,6 +571,22 @@ def test_bits_a_token_are_those_of_a_slow_loop(batch_size):
         assert float(found[number]) == pytest.approx(total / TOKENS, rel=1e-4)
 
 
+def test_bits_at_a_temperature_are_those_of_divided_logits():
+    model, corpus = lively(), some_corpus(3)
+    codes, captions = corpus.codes[:, 0], [each[0] for each in corpus.captions]
+    logits = model(codes[:, :-1], model.meaning(captions, corpus.styles)).double()
+    chances = (logits / 1.5).softmax(-1).gather(2, codes[..., None])[..., 0]
+    found = bits_per_token(model, corpus, temperature=1.5)
+    assert torch.allclose(found.double(), -chances.log2().mean(1), rtol=1e-4)  # float32 against float64
+    assert not torch.allclose(found, bits_per_token(model, corpus), rtol=1e-2)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_bits_at_no_temperature_are_refused(temperature):
+    with pytest.raises(ValueError, match="above 0"):
+        bits_per_token(lively(), some_corpus(2), temperature=temperature)
+
+
 def test_the_unigram_is_a_slow_count_with_one_added():
     train, test = some_codes(3)[:, :9], some_codes(2, seed=1)[:, :9]
     counts = [1 + sum(int(code == k) for code in train.flatten()) for k in range(CODES)]
