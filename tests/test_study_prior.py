@@ -29,8 +29,9 @@ def test_the_study_is_of_the_shipped_weights_and_of_this_data(figures):
     config = load_weights("prior")[0]
     assert figures["data_sha256"] == data_checksum()
     assert figures["drawing"] == config["drawing"]
-    losses = lambda history: [list(each.values()) for each in history]  # noqa: E731 - as good as a fingerprint
-    np.testing.assert_allclose(losses(figures["history"]), losses(config["history"]), atol=6e-5)
+    assert len(figures["history"]) == len(config["history"]) > 10  # as good as a fingerprint
+    for noted, shipped in zip(figures["history"], config["history"], strict=True):
+        assert noted == pytest.approx(shipped, abs=6e-5)
     assert len(figures["seeds"]) >= 3
 
 
