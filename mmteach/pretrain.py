@@ -65,11 +65,9 @@ def run(
         written.append(f"{name}.webp")
     (out / f"{name}.md").write_text(card(name, config, trained.sheet is not None), "utf-8")
     write_sums(out, written)
-    for each in (
-        checkpoint,
-        *checkpoint.parent.glob(f"{checkpoint.stem}-*{checkpoint.suffix}"),
-    ):  # of its parts
-        each.unlink(missing_ok=True)
+    for part in checkpoint.parent.glob(f"{checkpoint.stem}-*{checkpoint.suffix}"):
+        part.unlink()
+    checkpoint.unlink(missing_ok=True)
     return path
 
 
@@ -90,9 +88,7 @@ def card(name: str, config: Mapping[str, Any], sheet: bool) -> str:
     facts, made = config["facts"], config["made"]
     picture = [f"![100 uncurated pictures]({name}.webp)", ""] if sheet else []
     last = ", the last part of a resumed run" if made["resumed"] else ""
-    busy = (
-        "of them the processor's" if made["busy"] <= made["seconds"] else "of processor time"
-    )  # of all cores
+    busy = "of processor time" if made["busy"] > made["seconds"] else "of them the processor's"
     kept = "matrices in eight bits, the rest" if made.get("eight_bits") else "floats"
     lines = [
         f"# {facts['title']}", "", facts["about"], "", *picture,

@@ -445,6 +445,7 @@ def train_prior(
         parts |= {f"optimizer {number}": pair[0], f"schedule {number}": pair[1]}
     about = {
         **asdict(settings), **asdict(model.shape), "seed": seed, "codes": corpus.codes, "styles": corpus.styles,
+        "start": list(model.state_dict().values()),
         "captions": [list(each) for each in corpus.captions], "loss": loss, "rules": list(model.rules),
     }  # fmt: skip
     if corpus.odds is None:

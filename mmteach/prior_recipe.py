@@ -231,10 +231,10 @@ def _in_turn(first: dict[str, Any], last: dict[str, Any]) -> dict[str, str]:
 
 
 def _bits(dataset: MultimodalDataset, model: TokenPrior, rows: dict[str, np.ndarray]) -> dict[str, float]:
-    parts = {name: corpus(dataset, each, model.vqvae, **PLAIN) for name, each in rows.items()}
+    named = {("tuning, learned at last" if name == "tuning" else name): each for name, each in rows.items()}
+    parts = {name: corpus(dataset, each, model.vqvae, **PLAIN) for name, each in named.items()}
     codes = {name: each.codes[:, 0] for name, each in parts.items()}
     pair = (codes["train"], codes["held-out"], model.shape.codes)
-    parts["tuning, learned at last"] = parts.pop("tuning")
     told = {f"told of {name}": float(bits_per_token(model, each).mean()) for name, each in parts.items()}
     return {
         **told,

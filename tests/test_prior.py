@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from mmteach import prior, prior_recipe
 from mmteach.captions import LONGEST, _rows
+from mmteach.checkpoint import CheckpointError
 from mmteach.codebook import Codebook
 from mmteach.data import TRAIN_STYLES, load_emoji
 from mmteach.encoders import small
@@ -730,6 +731,17 @@ def test_a_killed_run_goes_on_to_the_same_weights_as_an_unbroken_one(tmp_path: P
     assert resumed.history == unbroken.history
 
 
+def test_a_checkpoint_of_other_weights_at_the_start_is_refused(tmp_path: Path):
+    def run(start: TokenPrior) -> TokenPrior:
+        path, settings = tmp_path / "prior.safetensors", Settings(2, batch_size=4)
+        return train_prior(start.requires_grad_(True), some_corpus(), settings, seed=0, checkpoint=path)
+
+    run(untrained())
+    run(untrained())
+    with pytest.raises(CheckpointError, match="start"):
+        run(lively())
+
+
 # What the recipe shows it
 
 
@@ -838,6 +850,29 @@ def test_the_last_part_goes_on_from_the_first_with_all_training_pictures(dataset
     assert given["checkpoint"] == tmp_path / "prior-full-4-last.x"
     assert len(given["corpus"].codes) == len(given["corpus"].odds) == len(some)
     assert settings == Settings(steps=2, **prior_recipe.LAST)
+
+
+def test_the_drawing_is_chosen_on_pairs_that_are_not_yet_learned(dataset, monkeypatch):
+    done, tuning = [], prior_recipe.split(dataset)["tuning"]
+
+    def learned(model, corpus, settings, **more):
+        done.append(corpus)
+        model.history = []
+        return model
+
+    def chosen(dataset, model, rows, seed):
+        done.append(rows)
+        return {"guidance_scale": 1.0}
+
+    monkeypatch.setattr(prior_recipe, "train_prior", learned)
+    monkeypatch.setattr(prior_recipe, "choose_drawing", chosen)
+    monkeypatch.setattr(prior_recipe, "judged", lambda dataset, model, settings, drawing, seed: drawing)
+    assert prior_recipe.pretrain(steps=10) == {"guidance_scale": 1.0}
+    first, rows, last = done
+    assert np.array_equal(rows, tuning)
+    assert len(first.codes) == len(prior_recipe.split(dataset)["train"])
+    assert len(last.codes) == len(first.codes) + len(tuning)
+    assert first.odds is None and last.odds is not None
 
 
 def test_smileys_are_drawn_more_often_in_the_last_part_and_nothing_else_is(dataset):
