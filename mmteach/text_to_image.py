@@ -172,8 +172,8 @@ def evaluate(
 
     Read right: shares of group, subgroup and style, and each over the share on the true pictures. Retrieval: how often
     the shared space finds the caption among 100. Fréchet distance to the true pictures with its floor, and copies.
-    Drawn and drawn at random are averages over `seeds`, and their intervals cover new seeds too; distances and copies
-    are those of the first. `settings` go to `prior.sample`.
+    Drawn and drawn at random are averages over `seeds`, and their intervals cover new seeds too; distances are those of
+    the first. `settings` go to `prior.sample`.
     """
     work = task(dataset, which)
     runs = [arms(dataset, model, work, seed=1000 * seed, **settings) for seed in seeds]
@@ -199,7 +199,10 @@ def evaluate(
     figures = {
         "pictures": len(work.rows), "families": len(np.unique(work.families)), "network": FEATURE_NET, "arms": rows,
         "floor": real_floor(features["true"], len(work.rows)),
-        "copies": {name: copies(train, pictures[name], pictures["true"]) for name in ("drawn", "codes")},
+        "copies": {
+            name: copies(train, [run[name] for run in runs], pictures["true"], work.families)
+            for name in ("drawn", "codes")
+        },
     }  # fmt: skip
     return Evaluation(figures, pictures, ranks["drawn"][0])
 
@@ -210,18 +213,24 @@ def _right(judge: Judge, runs: list[np.ndarray], work: Task) -> dict[str, np.nda
     return {level: np.stack([each[level] == work.truth[level] for each in read]) for level in LEVELS}
 
 
-def copies(train: np.ndarray, pictures: np.ndarray, true: np.ndarray) -> dict[str, float]:
+def copies(
+    train: np.ndarray, runs: Sequence[np.ndarray], true: np.ndarray, families: np.ndarray
+) -> dict[str, Any]:
     """Return how many pictures are nearer to a training picture than 19 in 20 true pictures are, in 8x8 thumbnails.
 
-    Thumbnails, because a copy that went through the codes has lost its finest detail. By chance it would be 5 %.
+    Thumbnails, because a copy that went through the codes has lost its finest detail. By chance it would be 5 %. runs:
+    for each seed the pictures of all n tasks; the interval of the share covers families (n,) and seeds, at this limit.
     """
-    tiny = {
-        name: _thumbnails(each) for name, each in {"train": train, "drawn": pictures, "true": true}.items()
-    }
-    far = {name: torch.cdist(tiny[name], tiny["train"]).min(1).values.numpy() for name in ("drawn", "true")}
-    limit = float(np.quantile(far["true"], 0.05))
-    return {"share": float((far["drawn"] < limit).mean()), "limit": limit, "median": float(np.median(far["drawn"])),
-            "median of true": float(np.median(far["true"]))}  # fmt: skip
+    shown = _thumbnails(train)
+    far, far_true = (
+        np.stack([torch.cdist(_thumbnails(each), shown).min(1).values.numpy() for each in sets])
+        for sets in (runs, [true])
+    )
+    limit = float(np.quantile(far_true, 0.05))
+    return {
+        "share": bootstrap_interval(far < limit, families), "limit": limit, "median": float(np.median(far)),
+        "median of true": float(np.median(far_true)),
+    }  # fmt: skip
 
 
 def _thumbnails(images: np.ndarray) -> torch.Tensor:

@@ -136,8 +136,13 @@ def test_families_widen_the_interval_of_a_ratio():
 def test_planted_copies_are_flagged_and_new_pictures_are_not(dataset):
     train = small(dataset.images[dataset.rows("train", ("noto",))][:400])
     true = small(dataset.images[dataset.rows("test", ("noto",))][:200])
-    assert copies(train, train[:100], true)["share"] == 1.0
-    assert copies(train, true, true)["share"] == pytest.approx(0.05, abs=0.01)
+    families = np.arange(200) // 2
+    assert copies(train, [train[:200]], true, families)["share"] == (1.0, 1.0, 1.0)
+    low, share, high = copies(train, [true], true, families)["share"]
+    assert share == pytest.approx(0.05, abs=0.01)
+    assert low < share < high
+    half = copies(train, [train[:200], true], true, families)["share"]
+    assert half.mean == pytest.approx(0.525, abs=0.005)  # one seed copies all, the other nothing
 
 
 def some(work, which):
