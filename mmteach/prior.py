@@ -19,6 +19,11 @@ from torch import Tensor, nn
 
 from mmteach.captions import CaptionBag, words
 from mmteach.engine import Scalars, Stateful, run_steps
+from mmteach.sampling import draw as draw
+from mmteach.sampling import lenders as lenders
+from mmteach.sampling import sample as sample
+from mmteach.sampling import sample_codes as sample_codes
+from mmteach.sampling import style_odds as style_odds
 from mmteach.solutions import choose, guide, later, next_code_loss
 from mmteach.solutions import unigram_bits as unigram_bits
 from mmteach.train import (
@@ -28,15 +33,12 @@ from mmteach.train import (
     ema_update,
     fast_bfloat16,
     one_cycle,
-    one_thread,
     seed_everything,
-    to_pictures,
 )
 from mmteach.vqvae import VQVAE
 from mmteach.vqvae import load_pretrained as load_vqvae
 from mmteach.weights import load_weights
 
-AT_ONCE = 64  # pictures drawn side by side; more would only fill memory with keys and values
 Past = tuple[Tensor, Tensor]  # keys and values of all places so far, (B, heads, T, W / heads) each
 
 
@@ -221,152 +223,6 @@ def _looks(vqvae: VQVAE, count: int) -> Tensor:
     return ((vectors - vectors.mean(0)) / vectors.std(0)).contiguous()
 
 
-@torch.no_grad()
-@one_thread()
-def sample_codes(
-    model: TokenPrior, captions: Sequence[str], *, styles: str | Sequence[str] | None = None,
-    guidance_scale: float = 1.0, style_scale: float = 0.0, temperature: float = 1.0, top_k: int | None = None,
-    seed: int = 0, fixed: Tensor | None = None, cached: bool = True,
-) -> Tensor:  # fmt: skip
-    """Return codes int64 (n, T) for n captions; picture i draws its numbers from seed + i, whatever the batch.
-
-    styles: one for all, one each, or None: each picture's seed picks one. guidance_scale: 1 is off, see `guide`;
-    style_scale: 0 is off, see `style_odds`. fixed: codes int64 (n, T) to keep, -1 where a code is to be drawn. cached:
-    keep keys and values from place to place; without, all is worked out anew each time. Raises ValueError on an
-    unknown style, a number of styles or fixed codes that differs, or settings out of range.
-    """
-    check_settings(guidance_scale, temperature, top_k, style_scale)
-    if style_scale and len(model.styles) < 2:
-        raise ValueError("style_scale tells a style from the others, and this model knows one style only")
-    if isinstance(captions, str):
-        raise ValueError("captions is a list of strings; for one picture give [caption]")
-    count, where, tokens = len(captions), model.place.device, model.shape.tokens
-    chance = torch.empty(count, tokens + 1, dtype=torch.float64)
-    for number in range(count):
-        chance[number] = _numbers(seed + number, tokens + 1)
-    style = _style_codes(model, styles, count, chance[:, -1]).to(where)
-    fixed = torch.full((count, tokens), -1) if fixed is None else fixed
-    _check_fixed(fixed, (count, tokens), model.shape.codes)
-    if not count:
-        return fixed
-    if count > AT_ONCE:
-        names, parts = [model.styles[each] for each in style.tolist()], range(0, count, AT_ONCE)
-        return torch.cat([
-            sample_codes(
-                model, captions[i : i + AT_ONCE], styles=names[i : i + AT_ONCE], guidance_scale=guidance_scale,
-                style_scale=style_scale, temperature=temperature, top_k=top_k, seed=seed + i,
-                fixed=fixed[i : i + AT_ONCE], cached=cached,
-            ) for i in parts
-        ])  # fmt: skip
-    asked, its_style = _branches(model, captions, style, guidance_scale, style_scale)
-    meaning, branches = model.meaning(asked, its_style), len(asked) // count
-    codes, cache = torch.empty(count, 0, dtype=torch.int64, device=where), list[Past]()
-    for place in range(tokens):
-        logits = model(codes.repeat(branches, 1), meaning, cache if cached else None)[:, -1]
-        logits = _steered(model, logits.unflatten(0, (branches, count)), guidance_scale, style_scale)
-        drawn = model.rules.choose(logits, chance[:, place].to(where), temperature, top_k)
-        kept = fixed[:, place].to(where)
-        codes = torch.cat([codes, torch.where(kept >= 0, kept, drawn)[:, None]], 1)
-    return codes
-
-
-def _branches(
-    model: TokenPrior, captions: Sequence[str], style: Tensor, guidance_scale: float, style_scale: float
-) -> tuple[list[str], Tensor]:
-    """Return what the network is asked side by side: what is wanted, without caption, and in each other style."""
-    count, others = len(captions), len(model.styles) - 1
-    wanted = list(captions) if guidance_scale else [""] * count
-    asked, styles = list(wanted), [style]
-    if guidance_scale not in (0, 1):
-        asked, styles = asked + [""] * count, [*styles, style]
-    if style_scale:
-        asked = asked + wanted * others
-        styles = [*styles, *((style + further) % (others + 1) for further in range(1, others + 1))]
-    return asked, torch.cat(styles)
-
-
-def _steered(model: TokenPrior, logits: Tensor, guidance_scale: float, style_scale: float) -> Tensor:
-    """Return logits (n, K) from those of all branches (B, n, K), in the order of `_branches`."""
-    both = guidance_scale not in (0, 1)
-    steered = model.rules.guide(logits[0], logits[1], guidance_scale) if both else logits[0]
-    if style_scale:
-        steered = steered + style_scale * style_odds(logits[0], logits[1 + both :])
-    return steered
-
-
-def style_odds(given: Tensor, others: Tensor) -> Tensor:
-    """Return log p(code | style) - log sum over the other styles of p(code | style'), (n, K).
-
-    given: logits (n, K) in the style asked for; others: (S - 1, n, K), all else the same. By Bayes' rule these are the
-    log-odds of the style when the next code is seen and all styles were as likely before: the network is its own judge
-    of style. After Krause et al. 2020, "GeDi" (arXiv:2009.06367), there over whole sentences.
-    """
-    return given.log_softmax(-1) - others.log_softmax(-1).logsumexp(0)
-
-
-def check_settings(
-    guidance_scale: float, temperature: float, top_k: int | None, style_scale: float = 0.0
-) -> None:
-    """Raise ValueError when a setting of `sample` is out of range."""
-    if not (np.isfinite(guidance_scale) and guidance_scale >= 0):
-        raise ValueError(f"guidance_scale must be at least 0 (1 is no guidance), got {guidance_scale}")
-    if not (np.isfinite(style_scale) and style_scale >= 0):
-        raise ValueError(f"style_scale must be at least 0 (0 is off), got {style_scale}")
-    if not (np.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"temperature must be at least 0 (0 takes the likeliest code), got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, or None for all codes, got {top_k}")
-
-
-def _check_fixed(fixed: Tensor, shape: tuple[int, int], codes: int) -> None:
-    if fixed.shape != shape:
-        raise ValueError(f"fixed must be codes {shape}, got {tuple(fixed.shape)}")
-    if fixed.numel() and not -1 <= int(fixed.min()) <= int(fixed.max()) < codes:
-        raise ValueError(f"fixed codes must be from 0 to {codes - 1}, or -1 where one is to be drawn")
-
-
-def _numbers(seed: int, count: int) -> Tensor:
-    return torch.rand(count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _style_codes(model: TokenPrior, styles: str | Sequence[str] | None, count: int, chance: Tensor) -> Tensor:
-    """Return the number of each picture's style, int64 (n,)."""
-    if styles is None:
-        return (chance * len(model.styles)).long()
-    names = [styles] * count if isinstance(styles, str) else list(styles)
-    if len(names) != count:
-        raise ValueError(f"{count} captions but {len(names)} styles")
-    unknown = sorted(set(names) - set(model.styles))
-    if unknown:
-        raise ValueError(f"no style {unknown[0]!r}; this model draws in {', '.join(model.styles)}")
-    return torch.tensor([model.styles.index(name) for name in names], dtype=torch.int64)
-
-
-def sample(
-    model: TokenPrior, captions: Sequence[str], *, styles: str | Sequence[str] | None = None,
-    guidance_scale: float = 2.0, style_scale: float = 0.0, temperature: float = 0.8, top_k: int | None = None,
-    seed: int = 0, fixed: Tensor | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Return pictures uint8 (n, H, W, C) for n captions; see `sample_codes` for the settings and errors."""
-    codes = sample_codes(
-        model, captions, styles=styles, guidance_scale=guidance_scale, style_scale=style_scale,
-        temperature=temperature, top_k=top_k, seed=seed, fixed=fixed,
-    )  # fmt: skip
-    return draw(model.vqvae, codes)
-
-
-def draw(vqvae: VQVAE, codes: Tensor) -> np.ndarray:
-    """Return pictures uint8 (n, H, W, C) for sentences of codes int64 (n, T), T a square number."""
-    side = round(codes.shape[1] ** 0.5)
-    codes = codes.to(next(vqvae.parameters()).device)
-    parts = [vqvae.decode_tokens(part.unflatten(1, (side, side))) for part in codes.split(256)]
-    return (
-        np.concatenate([to_pictures(part) for part in parts])
-        if len(codes)
-        else np.zeros((0, 32, 32, 3), np.uint8)
-    )
-
-
 @dataclass(frozen=True)
 class Corpus:
     """Pictures as a prior learns them.
@@ -396,6 +252,7 @@ class Settings:
     weight_decay: float = 0.05
     muon: float = 0.02
     as_it_is: float = 0.3
+    count_words: bool = True
 
 
 def train_prior(
@@ -407,11 +264,12 @@ def train_prior(
 
     Each step draws a way and a caption for each picture. drop_caption: the share of captions replaced by the null
     caption, for guidance. drop_code: the share of codes replaced by random ones in what the model sees, for its own
-    mistakes will come. It starts from the weights that the model has. history notes the loss, and of `held` the bits a
-    code in way 0 with the first caption.
+    mistakes will come. count_words: how rare a word is, is counted in this corpus; without, it stays as it was. It
+    starts from the weights that the model has. history notes the loss, and of `held` the bits a code in way 0 with the
+    first caption.
     """
     generator, where, loss = seed_everything(seed), device(), loss or next_code_loss
-    if model.bag.rare:
+    if model.bag.rare and settings.count_words:
         model.bag.count(corpus.captions)
     model = model.to(where).train()
     averaged, codes, styles = deepcopy(model).eval(), corpus.codes.to(where), corpus.styles.to(where)

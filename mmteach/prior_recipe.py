@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmteach import embed, feature_net, frozen_judge
+from mmteach import embed, feature_net, frozen_judge, moods
 from mmteach.data import TRAIN_STYLES, MultimodalDataset, load_emoji
 from mmteach.data import training_rows as training_rows
 from mmteach.encoders import small
@@ -40,7 +40,7 @@ from mmteach.vqvae import VQVAE
 from mmteach.vqvae import load_pretrained as load_vqvae
 from mmteach.weights import Trained, as_stored, load_weights
 
-STEPS, LAST_STEPS, TUNING = 10_000, 2_400, 200
+STEPS, LAST_STEPS, MOOD_STEPS, TUNING = 10_000, 2_400, 2_400, 200
 SHAPE: dict[str, Any] = {
     "width": 240, "depth": 4, "heads": 4, "words": 64, "buckets": 8_192, "rare": True, "word_places": 6,
     "layout": 16, "prefix": 2, "dropout": 0.05,
@@ -49,6 +49,9 @@ LEARNING: dict[str, Any] = {"batch_size": 64, "lr": 2.5e-3, "muon": 0.025, "as_i
 LAST: dict[str, Any] = {
     "batch_size": 64, "lr": 1e-3, "muon": 0.01, "as_it_is": 0.8, "drop_code": 0.3, "average": 0.997,
 }  # fmt: skip
+MOODS: dict[str, Any] = {**LAST, "count_words": False}
+MOOD_SHARE = 0.4  # of the pictures drawn in the part with moods, those that are composed
+KEPT_BACK = 0.1  # of the pairs of thing and mood, those never learned
 SMILEYS, SMILEY_ODDS = "smileys-emotion", 6.0  # told apart by the smallest details of all groups
 PLAIN: dict[str, Any] = {"shifts": ((0, 0),), "mirrored": False}
 SETS = ("held-out pairs", "unseen concepts")
@@ -126,9 +129,10 @@ def split(dataset: MultimodalDataset) -> dict[str, np.ndarray]:
 
 
 def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None = None) -> Trained:
-    """Train on the training split of seven styles, shifted and mirrored, in two parts; the card says the rest.
+    """Train on the training split of seven styles, shifted and mirrored, in three parts; the card says the rest.
 
-    In the first, some pairs are kept back; on them the settings of drawing are chosen. The second goes on with all.
+    In the first, some pairs are kept back; on them the settings of drawing are chosen. The second goes on with all, the
+    third with things that were given a face.
     """
     dataset, vqvae, steps = load_emoji(), load_vqvae(), steps or STEPS
     rows = split(dataset)
@@ -141,11 +145,12 @@ def pretrain(*, steps: int | None = None, seed: int = 0, checkpoint: Path | None
     settings = Settings(steps=steps, **LEARNING)
     model = train_prior(
         model, train, settings, seed=seed, held=tuning, checkpoint=checkpoint, every=max(1, steps // 50),
-        progress=_progress("part 1", steps),
+        progress=_progress("part 'first'", steps),
     )  # fmt: skip
     drawing = choose_drawing(dataset, model, rows["tuning"], seed=seed)
     model, last = finished(dataset, model, max(1, steps * LAST_STEPS // STEPS), seed, checkpoint)
-    return judged(dataset, model, (settings, last), drawing, seed)
+    model, mood = with_moods(dataset, model, max(1, steps * MOOD_STEPS // STEPS), seed, checkpoint)
+    return judged(dataset, model, (settings, last, mood), drawing, seed)
 
 
 def finished(
@@ -156,16 +161,63 @@ def finished(
     A code that many captions share is learned in the first part; the few that set a smiley apart from the next one are
     not, though each picture was seen a hundred times, for the learning rate was high. Low and falling, it finds them.
     """
-    rows, settings, before = training_rows(dataset), Settings(steps=steps, **LAST), model.history
+    rows, settings = training_rows(dataset), Settings(steps=steps, **LAST)
     everything = replace(corpus(dataset, rows, model.vqvae), odds=odds(dataset, rows))
+    return _on(model, everything, settings, seed + 1, "last", checkpoint), settings
+
+
+def _on(
+    model: TokenPrior, corpus: Corpus, settings: Settings, seed: int, part: str, checkpoint: Path | None
+) -> TokenPrior:
+    """Return a trained prior that has learned on from a corpus; its history goes on too."""
+    before, steps = model.history, settings.steps
     model = train_prior(
-        model.requires_grad_(True), everything, settings, seed=seed + 1, every=max(1, steps // 10),
-        checkpoint=checkpoint and checkpoint.with_stem(f"{checkpoint.stem}-last"),
-        progress=_progress("part 2", steps),
+        model.requires_grad_(True), corpus, settings, seed=seed, every=max(1, steps // 10),
+        checkpoint=checkpoint and checkpoint.with_stem(f"{checkpoint.stem}-{part}"),
+        progress=_progress(f"part {part!r}", steps),
     )  # fmt: skip
     done = int(before[-1]["step"]) if before else 0
     model.history = [*before, *({**each, "step": each["step"] + done} for each in model.history)]
-    return model, settings
+    return model
+
+
+def with_moods(
+    dataset: MultimodalDataset, model: TokenPrior, steps: int, seed: int = 0, checkpoint: Path | None = None
+) -> tuple[TokenPrior, Settings]:
+    """Return a trained prior that has learned on from its pictures and from things with a face, and how.
+
+    No picture of the data set is called 'sad robot'. Pictures composed of a thing and a face are, so that a mood is
+    learned as something that any thing can have. Rare words stay those of the data set's own captions.
+    """
+    rows, settings = training_rows(dataset), Settings(steps=steps, **MOODS)
+    real, (composed, _) = corpus(dataset, rows, model.vqvae), mood_corpora(dataset, model.vqvae, rows, seed)
+    chance = odds(dataset, rows)
+    each = MOOD_SHARE / (1 - MOOD_SHARE) * chance.sum() / len(composed.codes)
+    both = Corpus(
+        torch.cat([real.codes, composed.codes]), torch.cat([real.styles, composed.styles]),
+        [*real.captions, *composed.captions], torch.cat([chance, each.expand(len(composed.codes))]),
+    )  # fmt: skip
+    return _on(model, both, settings, seed + 2, "moods", checkpoint), settings
+
+
+def mood_corpora(
+    dataset: MultimodalDataset, vqvae: VQVAE, rows: np.ndarray, seed: int = 0
+) -> tuple[Corpus, Corpus]:
+    """Return things with a face to learn, and those of the pairs of thing and mood that are kept back in all styles."""
+    made = moods.composed(dataset, rows, seed)
+    concepts = dataset.items["concept"].iloc[made.things].to_numpy(str)
+    pairs = np.char.add(np.char.add(concepts, " "), made.moods)
+    known = np.unique(pairs)
+    out = np.random.default_rng(seed + 11).permutation(known)[: round(KEPT_BACK * len(known))]
+    called = moods.captions(captions(dataset, made.things), made.moods)
+    styles = dataset.items["style"].iloc[made.things].map(TRAIN_STYLES.index).to_numpy().astype(np.int64)
+
+    def part(pick: np.ndarray, **more: object) -> Corpus:
+        codes = ways(vqvae, made.pictures[pick], **more)  # type: ignore[arg-type]
+        return Corpus(codes, torch.from_numpy(styles[pick]), [called[number] for number in pick])
+
+    held = np.isin(pairs, out)
+    return part(np.flatnonzero(~held)), part(np.flatnonzero(held), **PLAIN)
 
 
 def odds(dataset: MultimodalDataset, rows: np.ndarray) -> Tensor:
@@ -179,11 +231,10 @@ def _progress(part: str, steps: int) -> Callable[[int, Scalars], None]:
 
 
 def judged(
-    dataset: MultimodalDataset, model: TokenPrior, settings: tuple[Settings, Settings], drawing: dict[str, Any],
-    seed: int,
+    dataset: MultimodalDataset, model: TokenPrior, settings: tuple[Settings, ...], drawing: dict[str, Any], seed: int
 ) -> Trained:  # fmt: skip
     """Return a trained prior with all that its card says of it."""
-    rows, (first, last) = split(dataset), settings
+    rows = split(dataset)
     as_stored(model, eight_bits=True)
     judge, space = frozen_judge.load_pretrained(), embed.load_pretrained()
     pairs, unseen = (
@@ -200,8 +251,11 @@ def judged(
             "left out": "OpenMoji, held-out pairs, val and test",
             "captions": "English names, names with a few of their keywords, and keywords; read as a mean of their "
             f"pieces weighted by rarity, and word by word, the first {model.shape.word_places}",
-            **_in_turn(asdict(first), asdict(last)),
-            "drawn more often at last": f"{SMILEYS}: {SMILEY_ODDS:g} times as often as others",
+            **_in_turn(*map(asdict, settings)),
+            "drawn more often after the first part": f"{SMILEYS}: {SMILEY_ODDS:g} times as often as others",
+            "composed for the last part": f"things with the eyes and mouth of a training face of their style, in "
+            f"{len(moods.MOODS)} moods, captioned 'sad robot' and the like; {MOOD_SHARE:.0%} of what is drawn; "
+            f"{KEPT_BACK:.0%} of the pairs of thing and mood are never learned",
             "optimiser": "Muon for the matrices in the blocks, AdamW for the rest",
             f"drawing, chosen on the {TUNING} pairs before they were learned": f"guidance {drawing['guidance_scale']}, "
             f"style scale {drawing['style_scale']}, temperature {drawing['temperature']}",
@@ -226,8 +280,10 @@ def judged(
     return Trained(model, config, facts, sheet(pairs), eight_bits=True)
 
 
-def _in_turn(first: dict[str, Any], last: dict[str, Any]) -> dict[str, str]:
-    return {key: str(old) if old == last[key] else f"{old}, then {last[key]}" for key, old in first.items()}
+def _in_turn(*parts: dict[str, Any]) -> dict[str, str]:
+    """Return each setting once where all parts agree, else as it was from part to part."""
+    told = {key: [str(part[key]) for part in parts] for key in parts[0]}
+    return {key: each[0] if len(set(each)) == 1 else ", then ".join(each) for key, each in told.items()}
 
 
 def _bits(dataset: MultimodalDataset, model: TokenPrior, rows: dict[str, np.ndarray]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmteach import prior, prior_recipe
+from mmteach import moods, prior, prior_recipe, sampling
 from mmteach.captions import LONGEST, _rows
 from mmteach.checkpoint import CheckpointError
 from mmteach.codebook import Codebook
@@ -286,7 +286,7 @@ def test_many_pictures_are_drawn_in_parts_and_come_out_the_same(monkeypatch, sty
     asked = {"styles": styles, "guidance_scale": 2.0, "style_scale": 1.0, "seed": 9, "fixed": fixed}
     whole = sample_codes(model, CAPTIONS, **asked)
     seen = []
-    monkeypatch.setattr(prior, "AT_ONCE", 3)
+    monkeypatch.setattr(sampling, "AT_ONCE", 3)
     monkeypatch.setattr(
         model,
         "meaning",
@@ -339,6 +339,90 @@ def test_a_style_scale_draws_the_same_whatever_the_batch_and_with_or_without_a_c
     ]
     assert torch.equal(together, torch.cat(alone))
     assert torch.equal(together, sample_codes(model, CAPTIONS, styles="flat", seed=4, cached=False, **asked))
+
+
+# Certainty lent by another style
+
+
+def guided_step(model, codes, captions, style, scale=2.0):
+    """Return guided logits (n, K) of the next place, by the book."""
+    given, null = (
+        model(codes, model.meaning(each, style))[:, -1] for each in (captions, [""] * len(captions))
+    )
+    return null + scale * (given - null)
+
+
+def test_doubt_is_the_surprise_at_the_likeliest_code_of_each_place():
+    model, expected = lively(torch.float64), torch.empty(4, 3, dtype=torch.float64)
+    for style in range(3):
+        codes, bits, asked = torch.empty(4, 0, dtype=torch.int64), [], torch.full((4,), style)
+        for _ in range(TOKENS):
+            chance = guided_step(model, codes, CAPTIONS, asked).softmax(1)
+            bits.append(-chance.max(1).values.log2())
+            codes = torch.cat([codes, chance.argmax(1)[:, None]], 1)
+        expected[:, style] = torch.stack(bits).mean(0)
+    assert torch.allclose(sampling.doubt(model, CAPTIONS, 2.0), expected)
+
+
+def test_doubt_about_many_captions_is_found_in_parts_and_comes_out_the_same(monkeypatch):
+    model = lively(torch.float64)
+    whole = sampling.doubt(model, CAPTIONS, 2.0)
+    monkeypatch.setattr(sampling, "AT_ONCE", 5)
+    assert torch.allclose(sampling.doubt(model, CAPTIONS, 2.0), whole)
+
+
+def test_the_surest_style_lends_and_only_one_that_is_surer_by_half_a_bit(monkeypatch):
+    unsure = {"known": [0.1, 0.2, 0.7], "unknown": [2.0, 1.6, 1.9], "half": [1.0, 0.5, 1.0]}
+    monkeypatch.setattr(
+        sampling, "doubt", lambda model, names, scale: torch.tensor([unsure[name] for name in names])
+    )
+    of = lambda name: sampling.lenders(untrained(), [name] * 3, torch.arange(3), 2.0).tolist()  # noqa: E731
+    assert of("known") == [0, 1, 0]
+    assert of("unknown") == [0, 1, 2]
+    assert of("half") == [1, 1, 1]
+
+
+def lent_by(monkeypatch, *styles):
+    """Let styles lend whatever is asked for."""
+    monkeypatch.setattr(sampling, "lenders", lambda model, captions, style, scale: torch.tensor(styles))
+
+
+@pytest.mark.parametrize("style_scale", [0.0, 1.5])
+def test_lending_pools_the_guided_logits_of_both_styles(monkeypatch, style_scale):
+    model, style, lender = lively(torch.float64), torch.tensor([2, 1, 0, 1]), torch.tensor([0, 1, 2, 0])
+    codes = torch.empty(4, 0, dtype=torch.int64)
+    for _ in range(TOKENS):
+        own, theirs = (guided_step(model, codes, CAPTIONS, each) for each in (style, lender))
+        plain = lambda turn: model(codes, model.meaning(CAPTIONS, (style + turn) % 3))[:, -1]  # noqa: B023,E731
+        odds = prior.style_odds(plain(0), torch.stack([plain(1), plain(2)]))
+        codes = torch.cat([codes, (0.4 * theirs + 0.6 * own + style_scale * odds).argmax(1)[:, None]], 1)
+    lent_by(monkeypatch, *lender)
+    asked = {"styles": ["old", "flat", "round", "flat"], "guidance_scale": 2.0, "temperature": 0.0}
+    drawn = sample_codes(model, CAPTIONS, style_scale=style_scale, lend=0.4, **asked)
+    assert torch.equal(drawn, codes)
+    assert not torch.equal(drawn, sample_codes(model, CAPTIONS, style_scale=style_scale, **asked))
+
+
+@pytest.mark.parametrize("guidance_scale", [0.0, 1.0, 2.5])
+def test_a_style_that_lends_to_itself_changes_nothing_and_one_that_lends_all_draws_alone(
+    monkeypatch, guidance_scale
+):
+    model, asked = lively(), {"guidance_scale": guidance_scale, "seed": 6}
+    mixed = ["flat", "old", "round", "old"]
+    lent_by(monkeypatch, 1, 2, 1, 0)  # the first two are their own
+    drawn = sample_codes(model, CAPTIONS, styles=mixed, lend=1.0, **asked)
+    lenders = sample_codes(model, CAPTIONS, styles=["flat", "old", "flat", "round"], **asked)
+    assert torch.equal(drawn, lenders)
+    assert not torch.equal(drawn, sample_codes(model, CAPTIONS, styles=mixed, lend=0.0, **asked))
+
+
+def test_what_is_lent_does_not_depend_on_the_batch():
+    model = lively(torch.float64)
+    asked = {"styles": "flat", "guidance_scale": 2.0, "lend": 0.5}
+    together = sample_codes(model, CAPTIONS, seed=4, **asked)
+    alone = [sample_codes(model, [each], seed=4 + i, **asked) for i, each in enumerate(CAPTIONS)]
+    assert torch.equal(together, torch.cat(alone))
+    assert not torch.equal(together, sample_codes(model, CAPTIONS, seed=4, **asked | {"lend": 0.0}))
 
 
 def test_a_model_of_one_style_has_no_odds_to_offer():
@@ -504,6 +588,8 @@ def test_no_captions_give_no_pictures():
      (["a"], {"styles": "cubist"}, "no style 'cubist'; this model draws in round, flat, old"),
      (["a", "b"], {"styles": ["flat"]}, "2 captions but 1 styles"),
      (["a"], {"guidance_scale": -1.0}, "guidance_scale must be at least 0"),
+     (["a"], {"lend": 1.5}, r"lend must be from 0 \(off\) to 1"),
+     (["a"], {"lend": float("nan")}, r"lend must be from 0 \(off\) to 1"),
      (["a"], {"guidance_scale": float("nan")}, "guidance_scale must be at least 0"),
      (["a"], {"style_scale": -1.0}, "style_scale must be at least 0"),
      (["a"], {"temperature": -0.1}, "temperature must be at least 0"),
@@ -866,13 +952,90 @@ def test_the_drawing_is_chosen_on_pairs_that_are_not_yet_learned(dataset, monkey
 
     monkeypatch.setattr(prior_recipe, "train_prior", learned)
     monkeypatch.setattr(prior_recipe, "choose_drawing", chosen)
+    monkeypatch.setattr(
+        prior_recipe, "with_moods", lambda dataset, model, *_: done.append("moods") or (model, None)
+    )
     monkeypatch.setattr(prior_recipe, "judged", lambda dataset, model, settings, drawing, seed: drawing)
     assert prior_recipe.pretrain(steps=10) == {"guidance_scale": 1.0}
-    first, rows, last = done
+    first, rows, last, moods = done
+    assert moods == "moods"
     assert np.array_equal(rows, tuning)
     assert len(first.codes) == len(prior_recipe.split(dataset)["train"])
     assert len(last.codes) == len(first.codes) + len(tuning)
     assert first.odds is None and last.odds is not None
+
+
+@pytest.fixture(scope="module")
+def few(dataset):
+    """Return training rows: a face for each mood in one style, and every fiftieth picture in it."""
+    rows = prior_recipe.training_rows(dataset)
+    rows = rows[(dataset.items["style"].iloc[rows] == TRAIN_STYLES[0]).to_numpy()]
+    names = dataset.concepts.loc[dataset.items["concept"].iloc[rows], "name_en"]
+    faces = names.isin([each[0] for each in moods.MOODS.values()]).to_numpy()
+    return rows[faces | (np.arange(len(rows)) % 50 == 0)]
+
+
+def test_the_part_with_moods_learns_all_training_pictures_and_composed_ones_for_a_share(
+    dataset, few, monkeypatch, tmp_path
+):
+    given = {}
+
+    def learned(model, corpus, settings, *, seed, checkpoint, **more):
+        given.update(corpus=corpus, settings=settings, checkpoint=checkpoint)
+        model.history = []
+        return model
+
+    monkeypatch.setattr(prior_recipe, "training_rows", lambda dataset: few)
+    monkeypatch.setattr(prior_recipe, "train_prior", learned)
+    model = untrained().requires_grad_(False)
+    prior_recipe.with_moods(dataset, model, 3, seed=4, checkpoint=tmp_path / "prior-full-4.x")
+    odds, captions = given["corpus"].odds, given["corpus"].captions
+    composed = torch.arange(len(captions)) >= len(few)
+    assert captions[: len(few)] == prior_recipe.captions(dataset, few)
+    assert all(each[0].split()[0] in moods.MOODS for each in captions[len(few) :])
+    assert len(odds) == len(captions) == len(given["corpus"].codes) == len(given["corpus"].styles)
+    assert float(odds[composed].sum() / odds.sum()) == pytest.approx(prior_recipe.MOOD_SHARE)
+    assert torch.equal(odds[: len(few)], prior_recipe.odds(dataset, few))
+    assert given["checkpoint"] == tmp_path / "prior-full-4-moods.x"
+    assert given["settings"] == Settings(steps=3, **prior_recipe.MOODS)
+
+
+def test_a_thing_and_mood_that_are_kept_back_are_learned_in_no_style(dataset, few):
+    learned, kept = prior_recipe.mood_corpora(dataset, tiny_vqvae(), few)
+    named = [{each[0] for each in corpus.captions} for corpus in (learned, kept)]
+    assert not named[0] & named[1]
+    share = len(named[1]) / (len(named[0]) + len(named[1]))
+    assert share == pytest.approx(prior_recipe.KEPT_BACK, abs=0.03)
+    assert kept.codes.shape[1] == 1
+    assert learned.codes.shape[1] == 10
+    assert all(len(corpus.codes) == len(corpus.styles) == len(corpus.captions) for corpus in (learned, kept))
+
+
+def test_composed_captions_and_styles_are_those_of_the_thing(dataset, few):
+    learned, kept = prior_recipe.mood_corpora(dataset, tiny_vqvae(), few)
+    of = {}
+    for row in few:
+        of.setdefault(dataset.items["style"].iat[row], set()).add(
+            dataset.concepts.loc[dataset.items["concept"].iat[row], "name_en"]
+        )
+    for corpus in (learned, kept):
+        for style, names in zip(corpus.styles.tolist(), corpus.captions, strict=True):
+            mood, name = names[0].split(" ", 1)
+            assert mood in moods.MOODS
+            assert name in of[TRAIN_STYLES[style]]
+
+
+def test_rare_words_stay_as_they_were_counted_where_they_are_not_to_be_counted():
+    model = untrained(rare=True)
+    model.bag.count([["thing"], ["robot"]])
+    before = model.bag.rarity.clone()
+    kept = train_prior(model, some_corpus(), Settings(2, batch_size=4, count_words=False), seed=0)
+    assert torch.equal(kept.bag.rarity, before)
+
+
+def test_the_card_tells_a_setting_once_where_all_parts_agree_and_else_from_part_to_part():
+    told = prior_recipe._in_turn(*({"lr": lr, "batch_size": 64} for lr in (2.5e-3, 1e-3, 1e-3)))
+    assert told == {"lr": "0.0025, then 0.001, then 0.001", "batch_size": "64"}
 
 
 def test_smileys_are_drawn_more_often_in_the_last_part_and_nothing_else_is(dataset):
