@@ -160,3 +160,17 @@ def captions(names: list[list[str]], moods: np.ndarray) -> list[list[str]]:
         [f"{WORDS[mood][number % len(WORDS[mood])]} {name}" for number, name in enumerate(each)]
         for each, mood in zip(names, moods, strict=True)
     ]
+
+
+def read_moods(made: Composed, pick: np.ndarray, pictures: np.ndarray) -> np.ndarray:
+    """Return for each of `pictures` uint8 (n, S, S, 3) the mood of the composed picture of its thing that is nearest.
+
+    made: pictures of the same size S; pick: int64 (n,), which of them each picture should be. Nearest by the mean
+    squared difference of pixels, among all moods of the same thing: no network judges. Chance is one in len(MOODS).
+    """
+    read = []
+    for number, picture in zip(pick, pictures, strict=True):
+        own = np.flatnonzero(made.things == made.things[number])
+        apart = ((made.pictures[own].astype(float) - picture) ** 2).mean((1, 2, 3))
+        read.append(made.moods[own[apart.argmin()]])
+    return np.array(read)

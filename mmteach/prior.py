@@ -27,6 +27,7 @@ from mmteach.sampling import style_odds as style_odds
 from mmteach.solutions import choose, guide, later, next_code_loss
 from mmteach.solutions import unigram_bits as unigram_bits
 from mmteach.train import (
+    Muon,
     batches,
     device,
     drawn_batches,
@@ -334,7 +335,7 @@ def _optimizers(model: TokenPrior, settings: Settings) -> list[torch.optim.Optim
     inside = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in inside]
     return [
-        torch.optim.Muon(matrices, lr=settings.muon, weight_decay=settings.weight_decay),
+        Muon(matrices, lr=settings.muon, weight_decay=settings.weight_decay),
         torch.optim.AdamW(rest, lr=settings.lr, betas=(0.9, 0.98), weight_decay=settings.weight_decay),
     ]
 

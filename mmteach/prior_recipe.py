@@ -40,7 +40,7 @@ from mmteach.vqvae import VQVAE
 from mmteach.vqvae import load_pretrained as load_vqvae
 from mmteach.weights import Trained, as_stored, load_weights
 
-STEPS, LAST_STEPS, MOOD_STEPS, TUNING = 10_000, 2_400, 2_400, 200
+STEPS, LAST_STEPS, MOOD_STEPS, TUNING = 10_000, 2_400, 2_000, 200
 SHAPE: dict[str, Any] = {
     "width": 240, "depth": 4, "heads": 4, "words": 64, "buckets": 8_192, "rare": True, "word_places": 6,
     "layout": 16, "prefix": 2, "dropout": 0.05,
@@ -172,7 +172,7 @@ def _on(
     """Return a trained prior that has learned on from a corpus; its history goes on too."""
     before, steps = model.history, settings.steps
     model = train_prior(
-        model.requires_grad_(True), corpus, settings, seed=seed, every=max(1, steps // 10),
+        model.requires_grad_(True), corpus, settings, seed=seed, every=max(1, steps // 20),
         checkpoint=checkpoint and checkpoint.with_stem(f"{checkpoint.stem}-{part}"),
         progress=_progress(f"part {part!r}", steps),
     )  # fmt: skip
@@ -203,12 +203,8 @@ def with_moods(
 def mood_corpora(
     dataset: MultimodalDataset, vqvae: VQVAE, rows: np.ndarray, seed: int = 0
 ) -> tuple[Corpus, Corpus]:
-    """Return things with a face to learn, and those of the pairs of thing and mood that are kept back in all styles."""
+    """Return things with a face to learn, and those of the pairs of thing and mood that are kept back."""
     made = moods.composed(dataset, rows, seed)
-    concepts = dataset.items["concept"].iloc[made.things].to_numpy(str)
-    pairs = np.char.add(np.char.add(concepts, " "), made.moods)
-    known = np.unique(pairs)
-    out = np.random.default_rng(seed + 11).permutation(known)[: round(KEPT_BACK * len(known))]
     called = moods.captions(captions(dataset, made.things), made.moods)
     styles = dataset.items["style"].iloc[made.things].map(TRAIN_STYLES.index).to_numpy().astype(np.int64)
 
@@ -216,8 +212,17 @@ def mood_corpora(
         codes = ways(vqvae, made.pictures[pick], **more)  # type: ignore[arg-type]
         return Corpus(codes, torch.from_numpy(styles[pick]), [called[number] for number in pick])
 
-    held = np.isin(pairs, out)
+    held = kept_back(dataset, made, seed)
     return part(np.flatnonzero(~held)), part(np.flatnonzero(held), **PLAIN)
+
+
+def kept_back(dataset: MultimodalDataset, made: moods.Composed, seed: int = 0) -> np.ndarray:
+    """Return which composed pictures are never learned, bool (N,): KEPT_BACK of all pairs of concept and mood."""
+    concepts = dataset.items["concept"].iloc[made.things].to_numpy(str)
+    pairs = np.char.add(np.char.add(concepts, " "), made.moods)
+    known = np.unique(pairs)
+    out = np.random.default_rng(seed + 11).permutation(known)[: round(KEPT_BACK * len(known))]
+    return np.isin(pairs, out)
 
 
 def odds(dataset: MultimodalDataset, rows: np.ndarray) -> Tensor:

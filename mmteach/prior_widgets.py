@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mmteach.prior import TokenPrior, draw, sample, sample_codes
+from mmteach.prior import TokenPrior, draw, lenders, sample, sample_codes
 from mmteach.solutions import nearest_neighbour
 from mmteach.widgets import png
 
 EIGHT = 8
+LEND = 0.5  # how much the prompt box lets a surer style say: as much as the style asked for
 
 
 # What a sentence of codes looks like on the way
@@ -57,11 +58,12 @@ def surprises(model: TokenPrior, codes: Tensor, captions: Sequence[str], styles:
 
 
 class Answer(NamedTuple):
-    """What a prompt got: pictures (8, H, W, C), the nearest training picture of each, and the seconds it took."""
+    """What a prompt got: pictures (8, H, W, C), the nearest training picture of each, seconds, and who lent."""
 
     pictures: np.ndarray
     nearest: np.ndarray
     seconds: float
+    lender: str | None
 
 
 def thumbnails(images: np.ndarray, side: int = 8) -> np.ndarray:
@@ -81,7 +83,19 @@ def ask(
     start = time.perf_counter()
     pictures = sample(model, [prompt] * EIGHT, styles=style, seed=seed, **drawing)  # type: ignore[arg-type]
     seconds = time.perf_counter() - start
-    return Answer(pictures, train[nearest_neighbour(thumbnails(pictures), thumbnails(train))], seconds)
+    nearest = train[nearest_neighbour(thumbnails(pictures), thumbnails(train))]
+    return Answer(pictures, nearest, seconds, lender_of(model, prompt, style, **drawing))
+
+
+def lender_of(
+    model: TokenPrior, prompt: str, style: str | None, *, guidance_scale: float = 2.0, lend: float = 0.0, **_: float
+) -> str | None:  # fmt: skip
+    """Return the style that lends a prompt its certainty, or None where no style is asked for or none lends."""
+    if style is None or not (lend and guidance_scale):
+        return None
+    own = torch.tensor([model.styles.index(style)])
+    lender = model.styles[int(lenders(model, [prompt], own, guidance_scale))]
+    return None if lender == style else lender
 
 
 def draw_answer(answer: Answer, side: int = 96) -> Image.Image:
@@ -97,15 +111,16 @@ def draw_answer(answer: Answer, side: int = 96) -> Image.Image:
 
 def describe_answer(answer: Answer, prompt: str) -> str:
     """Say in HTML what is shown."""
+    lent = f", surer of it and lent by {html.escape(answer.lender)}" if answer.lender else ""
     return (
-        f"<b>{html.escape(prompt) or 'no caption'}</b>: {len(answer.pictures)} drawings in {answer.seconds:.1f} s; "
-        "below each, small, the training picture that it is nearest to"
+        f"<b>{html.escape(prompt) or 'no caption'}</b>{lent}: {len(answer.pictures)} drawings in "
+        f"{answer.seconds:.1f} s; below each, small, the training picture that it is nearest to"
     )
 
 
 def prompt_box(
     model: TokenPrior, train: np.ndarray, *, prompt: str = "red apple", guidance_scale: float = 2.0,
-    style_scale: float = 0.0, temperature: float = 0.8,
+    style_scale: float = 0.0, lend: float = LEND, temperature: float = 0.8,
 ) -> Any:  # fmt: skip
     """Return a widget: a prompt, a style, all settings and a seed; eight drawings, and what they are nearest to.
 
@@ -119,6 +134,7 @@ def prompt_box(
     slow = {"continuous_update": False}
     guidance = w.FloatSlider(min=0, max=6, step=0.5, value=guidance_scale, description="guidance", **slow)
     clear = w.FloatSlider(min=0, max=3, step=0.5, value=style_scale, description="style scale", **slow)
+    loan = w.FloatSlider(min=0, max=1, step=0.05, value=lend, description="lend", **slow)
     heat = w.FloatSlider(min=0, max=1.5, step=0.1, value=temperature, description="temperature", **slow)
     seed = w.BoundedIntText(min=0, max=999_999, value=0, description="seed")
     image, words = w.Image(format="png"), w.HTML()
@@ -126,15 +142,18 @@ def prompt_box(
 
     def show(_: object = None) -> None:
         settings = {
-            "guidance_scale": guidance.value, "style_scale": clear.value, "temperature": heat.value
+            "guidance_scale": guidance.value, "style_scale": clear.value, "lend": loan.value,
+            "temperature": heat.value,
         }  # fmt: skip
         answer = ask(model, train, text.value, style.value, seed=seed.value, **settings)
         image.value, words.value = png(draw_answer(answer)), describe_answer(answer, text.value)
 
-    for control in (text, style, guidance, clear, heat, seed):
+    for control in (text, style, guidance, clear, loan, heat, seed):
         control.observe(show, "value")
     show()
-    return w.VBox([w.HBox([text, style, seed]), w.HBox([guidance, clear, heat]), words, image])
+    return w.VBox(
+        [w.HBox([text, style, seed]), w.HBox([guidance, clear]), w.HBox([loan, heat]), words, image]
+    )
 
 
 # Code by code

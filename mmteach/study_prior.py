@@ -13,23 +13,31 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmteach import embed, frozen_judge, prior
-from mmteach.data import MultimodalDataset, data_checksum, load_emoji
+from mmteach import embed, frozen_judge, moods, prior
+from mmteach.data import MultimodalDataset, data_checksum, load_emoji, training_rows
+from mmteach.encoders import small
 from mmteach.metrics import bootstrap_interval
-from mmteach.prior_recipe import PLAIN, SETS, corpus, split
+from mmteach.prior_recipe import PLAIN, SETS, corpus, kept_back, split
 from mmteach.solutions import contact_sheet
 from mmteach.study import RESULTS, command, destination, read, write_json
 from mmteach.text_to_image import LEVELS, Evaluation, evaluate, retrieval_ranks, table, task
+from mmteach.vqvae import reconstruct
 from mmteach.weights import load_weights
 
 NAME = "07_text_to_image"
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
 STYLE_SCALES = (0.0, 0.5, 1.0, 2.0, 4.0)
+LENDS = (0.0, 0.25, 0.5, 0.75)
+MOODY = 400  # pictures of things with a mood that are drawn of each kind
 WORST = 10
 
 
 def run(
-    seeds: Sequence[int], scales: Sequence[float] = SCALES, style_scales: Sequence[float] = STYLE_SCALES
+    seeds: Sequence[int],
+    scales: Sequence[float] = SCALES,
+    style_scales: Sequence[float] = STYLE_SCALES,
+    lends: Sequence[float] = LENDS,
+    moody: int = MOODY,
 ) -> tuple[dict[str, Any], dict[str, Evaluation]]:
     """Return all figures of the shipped prior, and what was drawn for each set."""
     from mmteach.doctor import machine  # it measures with a package that only the commands need
@@ -46,8 +54,9 @@ def run(
         "worst": {which: worst(dataset, which, each) for which, each in found.items()},
         **{
             name: sweep(dataset, model, judge, space, each)
-            for name, each in settings(drawing, scales, style_scales).items()
+            for name, each in settings(drawing, scales, style_scales, lends).items()
         },
+        "moods": mood_figures(dataset, model, drawing, seeds, moody),
         "bits": bits(dataset, model), "history": config["history"],
     }  # fmt: skip
     return figures, found
@@ -64,12 +73,13 @@ def worst(dataset: MultimodalDataset, which: str, found: Evaluation) -> list[dic
 
 
 def settings(
-    drawing: dict[str, float], scales: Sequence[float], style_scales: Sequence[float]
+    drawing: dict[str, float], scales: Sequence[float], style_scales: Sequence[float], lends: Sequence[float]
 ) -> dict[str, list[dict[str, float]]]:
-    """Return the settings of each sweep: guidance scales without style scale, style scales at the shipped guidance."""
+    """Return the settings of each sweep: guidance scales without style scale; style scales, and lending, at it."""
     return {
         "guidance": [drawing | {"guidance_scale": each, "style_scale": 0.0} for each in scales],
         "style": [drawing | {"style_scale": each} for each in style_scales],
+        "lend": [drawing | {"lend": each} for each in lends],
     }
 
 
@@ -84,6 +94,43 @@ def sweep(
         row = {level: bootstrap_interval(said[level] == work.truth[level], work.families) for level in LEVELS}
         rows.append({**each, **row, "found among 100": bootstrap_interval(ranks == 1, work.families)})
     return rows
+
+
+def mood_figures(
+    dataset: MultimodalDataset,
+    model: prior.TokenPrior,
+    drawing: dict[str, float],
+    seeds: Sequence[int],
+    count: int,
+) -> dict[str, Any]:
+    """Return how often the mood asked for is read from things drawn with one: `moods.read_moods`, chance 1 in 4.
+
+    learned: pairs of thing and mood that training showed; kept back: pairs that it did not, though it showed the thing
+    in other moods and the mood on other things; thing alone: those, asked for without a mood; other faces: true
+    composed pictures of the same moods with faces drawn anew, through their codes, which is the most to be had.
+    """
+    rows, family = training_rows(dataset), dataset.concepts["family"].loc[dataset.items["concept"]].to_numpy()
+    made, again = (moods.composed(dataset, rows, seed) for seed in (0, 1))
+    shown, held = made._replace(pictures=small(made.pictures)), kept_back(dataset, made)
+    names = dataset.concepts.loc[dataset.items["concept"].iloc[made.things], "name_en"].to_numpy(str)
+    styles, rng = dataset.items["style"].iloc[made.things].to_numpy(str), np.random.default_rng(0)
+    new, old = (rng.permutation(np.flatnonzero(each))[:count] for each in (held, ~held))
+    asked = {
+        "learned": (old, [f"{made.moods[i]} {names[i]}" for i in old]),
+        "kept back": (new, [f"{made.moods[i]} {names[i]}" for i in new]),
+        "thing alone": (new, list(names[new])),
+    }
+    said: dict[str, Any] = {"pictures": len(new), "of pairs": int(held.sum())}
+    for kind, (pick, captions) in asked.items():
+        drawn = [
+            prior.sample(model, captions, styles=list(styles[pick]), seed=1000 * seed, **drawing)  # type: ignore[arg-type]
+            for seed in seeds
+        ]
+        right = np.stack([moods.read_moods(shown, pick, each) == made.moods[pick] for each in drawn])
+        said[kind] = bootstrap_interval(right, family[made.things[pick]])
+    other = reconstruct(model.vqvae, small(again.pictures[new]))
+    right = moods.read_moods(shown, new, other) == made.moods[new]
+    return {**said, "other faces": bootstrap_interval(right, family[made.things[new]])}
 
 
 def bits(dataset: MultimodalDataset, model: prior.TokenPrior) -> dict[str, Any]:
@@ -124,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command(NAME, __doc__, 3, "one seed and one scale of each kind")
     chosen = parser.parse_args(argv)
     out = destination(chosen)
-    few = (SCALES[:1], STYLE_SCALES[:1]) if chosen.smoke else (SCALES, STYLE_SCALES)
+    few: tuple[Any, ...] = (SCALES[:1], STYLE_SCALES[:1], LENDS[:1], 4) if chosen.smoke else ()
     said, found = run(range(1 if chosen.smoke else chosen.seeds), *few)
     write_json(out / f"{NAME}.json", said)
     pictures = worst_sheet(found[SETS[0]], [each["place"] for each in said["worst"][SETS[0]]])

@@ -156,3 +156,12 @@ def test_moods_are_shown_by_faces_of_the_training_split_in_every_style(dataset):
 def test_captions_say_the_mood_before_whatever_the_thing_may_be_called():
     called = moods.captions([["robot", "robot face", "monster"]], np.array(["sad"]))
     assert called == [["sad robot", "unhappy robot face", "sad monster"]]
+
+
+def test_a_mood_is_read_from_the_nearest_composed_picture_of_the_same_thing():
+    shades = np.array([0, 50, 100, 150, 200, 255], np.uint8)
+    pictures = np.broadcast_to(shades[:, None, None, None], (6, 4, 4, 3))
+    made = moods.Composed(pictures, np.array([1, 1, 1, 2, 2, 2]), np.array(["sad", "happy", "angry"] * 2))
+    asked = np.array([0, 1, 3, 5])
+    drawn = pictures[[0, 2, 3, 0]] // 2 * 2  # the last is darker than all of its own thing
+    assert moods.read_moods(made, asked, drawn).tolist() == ["sad", "angry", "sad", "sad"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmteach import plot, prior_figures, prior_widgets
+from mmteach import plot, prior_figures, prior_widgets, sampling
 from mmteach.codebook import Codebook
 from mmteach.metrics import Interval
 from mmteach.prior import Shape, TokenPrior, draw, sample, sample_codes
@@ -160,16 +160,34 @@ def test_the_answer_is_drawn_in_two_rows_and_described_without_markup_from_the_p
     assert prior_widgets.describe_answer(answer, "").startswith("<b>no caption</b>")
 
 
-def test_every_control_of_the_prompt_box_draws_anew(model, train):
+def test_the_answer_names_the_style_that_lends(model, train, monkeypatch):
+    lending = lambda model, captions, style, scale: torch.full_like(style, 2)  # noqa: E731
+    monkeypatch.setattr(prior_widgets, "lenders", lending)
+    monkeypatch.setattr(sampling, "lenders", lending)
+    of = lambda style, **more: prior_widgets.ask(model, train, "robot", style, **more)  # noqa: E731
+    lent = of("flat", lend=0.5)
+    assert lent.lender == STYLES[2]
+    assert f"</b>, surer of it and lent by {STYLES[2]}: 8" in prior_widgets.describe_answer(lent, "robot")
+    np.testing.assert_array_equal(lent.pictures, sample(model, ["robot"] * 8, styles="flat", lend=0.5))
+    alone = [
+        of(STYLES[2], lend=0.5),
+        of("flat"),
+        of("flat", lend=0.5, guidance_scale=0.0),
+        of(None, lend=0.5),
+    ]
+    assert [each.lender for each in alone] == [None] * 4
+
+
+def test_every_control_of_the_prompt_box_draws_anew(model, train, monkeypatch):
+    lending = lambda model, captions, style, scale: (style + 1) % 3  # noqa: E731
+    monkeypatch.setattr(sampling, "lenders", lending)
     box = prior_widgets.prompt_box(model, train)
-    (text, style, seed), (guidance, clear, heat), words, image = (
-        box.children[0].children,
-        box.children[1].children,
-        box.children[2],
-        box.children[3],
-    )
+    (text, style, seed), (guidance, clear), (lend, heat) = (each.children for each in box.children[:3])
+    words, image = box.children[3:]
     seen = {image.value}
-    moves = ((text, "sad robot"), (style, "old"), (seed, 7), (guidance, 4.0), (clear, 2.0), (heat, 1.2))
+    moves = (
+        (text, "sad robot"), (style, "old"), (seed, 7), (guidance, 4.0), (clear, 2.0), (lend, 0.9), (heat, 1.2),
+    )  # fmt: skip
     for control, value in moves:
         control.value = value
         assert image.value not in seen

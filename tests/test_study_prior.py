@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmteach import embed, frozen_judge, study_prior
-from mmteach.data import data_checksum, load_emoji
+from mmteach import embed, frozen_judge, moods, prior_recipe, study_prior
+from mmteach.data import data_checksum, load_emoji, training_rows
 from mmteach.encoders import small
 from mmteach.metrics import Interval
 from mmteach.text_to_image import ARMS, LEVELS, Evaluation, Task, retrieval_ranks, task
@@ -86,14 +86,56 @@ def test_a_sweep_changes_what_it_says_and_reads_what_was_drawn_so(monkeypatch, f
 
 def test_each_sweep_moves_one_scale_and_guidance_is_swept_without_the_style_scale(figures):
     drawing = {"guidance_scale": 3.0, "style_scale": 1.5, "temperature": 0.6}
-    found = study_prior.settings(drawing, (0.0, 2.0), (0.5,))
+    found = study_prior.settings(drawing, (0.0, 2.0), (0.5,), (0.25,))
     assert found["guidance"] == [
         {"guidance_scale": each, "style_scale": 0.0, "temperature": 0.6} for each in (0.0, 2.0)
     ]
     assert found["style"] == [{"guidance_scale": 3.0, "style_scale": 0.5, "temperature": 0.6}]
-    published = study_prior.settings(figures["drawing"], study_prior.SCALES, study_prior.STYLE_SCALES)
+    assert found["lend"] == [drawing | {"lend": 0.25}]
+    published = study_prior.settings(
+        figures["drawing"], study_prior.SCALES, study_prior.STYLE_SCALES, study_prior.LENDS
+    )
     for name, rows in published.items():
         assert [{key: row[key] for key in rows[0]} for row in figures[name]] == rows
+
+
+def test_moods_are_read_from_what_was_drawn_for_them_and_pairs_kept_back_are_told_apart(monkeypatch):
+    dataset, asked = load_emoji(), []
+    rows = training_rows(dataset)
+    rows = rows[(dataset.items["style"].iloc[rows] == "noto").to_numpy()]
+    names = dataset.concepts.loc[dataset.items["concept"].iloc[rows], "name_en"]
+    faces = names.isin([each[0] for each in moods.MOODS.values()]).to_numpy()
+    rows = rows[faces | (np.arange(len(rows)) % 20 == 0)]
+    made = moods.composed(dataset, rows)
+    of = {row: dataset.concepts.loc[dataset.items["concept"].iat[row], "name_en"] for row in made.things}
+    right = {
+        f"{mood} {of[row]}": picture
+        for row, mood, picture in zip(made.things, made.moods, small(made.pictures), strict=True)
+    }
+
+    def sample(model, captions, *, styles, seed, **settings):
+        asked.append(captions)
+        assert set(styles) == {"noto"}
+        happy = {name.split(" ", 1)[1]: each for name, each in right.items() if name.startswith("happy")}
+        return np.stack([right[each] if each in right else happy[each] for each in captions])
+
+    monkeypatch.setattr(study_prior, "training_rows", lambda dataset: rows)
+    monkeypatch.setattr(study_prior, "reconstruct", lambda vqvae, pictures: pictures)
+    monkeypatch.setattr(study_prior.prior, "sample", sample)
+
+    class Model:
+        vqvae = None
+
+    said = study_prior.mood_figures(dataset, Model(), {}, (0, 1), 30)
+    assert said["learned"] == said["kept back"] == Interval(1.0, 1.0, 1.0)
+    assert said["thing alone"].mean < 1
+    held = prior_recipe.kept_back(dataset, made)
+    never = {f"{mood} {of[row]}" for row, mood in zip(made.things[held], made.moods[held], strict=True)}
+    learned, _, kept, *_ = asked
+    assert set(kept) <= never
+    assert not set(learned) & never
+    assert said["pictures"] == min(30, held.sum())
+    assert said["of pairs"] == held.sum()
 
 
 def test_the_worst_are_those_found_last_in_that_order():

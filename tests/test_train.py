@@ -113,3 +113,53 @@ def test_one_thread_lasts_as_long_as_the_block_and_no_longer_even_when_it_fails(
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+# Muon
+
+
+def some_matrix(rows: int, columns: int) -> torch.Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows))
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12), (16, 16)])
+def test_an_evened_out_matrix_keeps_its_directions_and_has_singular_values_about_one(shape, monkeypatch):
+    monkeypatch.setattr(train, "fast_bfloat16", lambda: False)
+    matrix = some_matrix(*shape)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    inside = u.T @ train.even_out(matrix) @ v.T
+    assert inside.diagonal().min() > 0.6
+    assert inside.diagonal().max() < 1.3
+    assert (inside - inside.diagonal().diag()).abs().max() < 1e-4  # float32 over five rounds
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12)])
+def test_muon_moves_as_torchs_does_to_the_precision_of_bfloat16(shape):
+    ours, theirs = (torch.nn.Parameter(some_matrix(*shape)) for _ in range(2))
+    settings = {"lr": 0.05, "weight_decay": 0.1}
+    optimizers = (train.Muon([ours], **settings), torch.optim.Muon([theirs], **settings))
+    for number in range(4):
+        gradient = some_matrix(*shape) + number * some_matrix(shape[0], shape[1]).flip(0)
+        for matrix, optimizer in zip((ours, theirs), optimizers, strict=True):
+            matrix.grad = gradient.clone()
+            optimizer.step()
+    moved = (theirs - some_matrix(*shape)).abs().max()
+    assert (ours - theirs).abs().max() < 0.02 * moved  # bfloat16 keeps eight bits
+
+
+@pytest.mark.parametrize(("fast", "kind"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_muon_multiplies_in_bfloat16_only_where_that_is_fast(monkeypatch, fast, kind):
+    seen = []
+    real = torch.addmm
+    monkeypatch.setattr(train, "fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(
+        torch, "addmm", lambda x, *rest, **more: seen.append(x.dtype) or real(x, *rest, **more)
+    )
+    assert train.even_out(some_matrix(4, 6)).dtype == torch.float32
+    assert set(seen) == {kind}
+
+
+def test_muon_leaves_a_matrix_without_a_gradient_alone():
+    matrix = torch.nn.Parameter(some_matrix(3, 4))
+    train.Muon([matrix], lr=1.0).step()
+    assert torch.equal(matrix, some_matrix(3, 4))
