@@ -81,20 +81,21 @@ def ask(
     drawing: settings of `prior.sample`, as guidance_scale.
     """
     start = time.perf_counter()
-    pictures = sample(model, [prompt] * EIGHT, styles=style, seed=seed, **drawing)  # type: ignore[arg-type]
+    lender = lender_of(model, prompt, style, **drawing)
+    pictures = sample(model, [prompt] * EIGHT, styles=style, seed=seed, lender=lender or style, **drawing)  # type: ignore[arg-type]
     seconds = time.perf_counter() - start
     nearest = train[nearest_neighbour(thumbnails(pictures), thumbnails(train))]
-    return Answer(pictures, nearest, seconds, lender_of(model, prompt, style, **drawing))
+    return Answer(pictures, nearest, seconds, lender)
 
 
 def lender_of(
-    model: TokenPrior, prompt: str, style: str | None, *, guidance_scale: float = 2.0, lend: float = 0.0, **_: float
+    model: TokenPrior, prompt: str, style: str | None, *, lend: float = 0.0, guidance_scale: float = 2.0, **_: float
 ) -> str | None:  # fmt: skip
-    """Return the style that lends a prompt its certainty, or None where no style is asked for or none lends."""
+    """Return the style that lends a prompt its certainty, or None where none does or each picture has its own style."""
     if style is None or not (lend and guidance_scale):
         return None
     own = torch.tensor([model.styles.index(style)])
-    lender = model.styles[int(lenders(model, [prompt], own, guidance_scale))]
+    lender = model.styles[int(lenders(model, [prompt], own, lend))]
     return None if lender == style else lender
 
 

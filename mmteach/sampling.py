@@ -27,15 +27,17 @@ SURER = 0.5  # bits a code by which another style must be surer of a caption bef
 @one_thread()
 def sample_codes(
     model: TokenPrior, captions: Sequence[str], *, styles: str | Sequence[str] | None = None,
-    guidance_scale: float = 1.0, style_scale: float = 0.0, lend: float = 0.0, temperature: float = 1.0,
-    top_k: int | None = None, seed: int = 0, fixed: Tensor | None = None, cached: bool = True,
+    guidance_scale: float = 1.0, style_scale: float = 0.0, lend: float = 0.0, lender: str | None = None,
+    temperature: float = 1.0, top_k: int | None = None, seed: int = 0, fixed: Tensor | None = None,
+    cached: bool = True,
 ) -> Tensor:  # fmt: skip
     """Return codes int64 (n, T) for n captions; picture i draws its numbers from seed + i, whatever the batch.
 
     styles: one for all, one each, or None: each picture's seed picks one. guidance_scale: 1 is off, see `guide`;
-    style_scale: 0 is off, see `style_odds`; lend: 0 is off, see `lenders`. fixed: codes int64 (n, T) to keep, -1 where
-    a code is to be drawn. cached: keep keys and values from place to place; without, all is worked out anew each time.
-    Raises ValueError on an unknown style, a number of styles or fixed codes that differs, or settings out of range.
+    style_scale: 0 is off, see `style_odds`. lend: 0 is off, and lender: the style that lends, or None to look for one
+    for each picture, see `lenders`. fixed: codes int64 (n, T) to keep, -1 where one is to be drawn. cached: keep keys
+    and values from place to place; without, all is worked out anew each time. Raises ValueError on an unknown style, a
+    number of styles or fixed codes that differs, or settings out of range.
     """
     check_settings(guidance_scale, temperature, top_k, style_scale, lend)
     if style_scale and len(model.styles) < 2:
@@ -56,15 +58,19 @@ def sample_codes(
         return torch.cat([
             sample_codes(
                 model, captions[i : i + AT_ONCE], styles=names[i : i + AT_ONCE], guidance_scale=guidance_scale,
-                style_scale=style_scale, lend=lend, temperature=temperature, top_k=top_k, seed=seed + i,
-                fixed=fixed[i : i + AT_ONCE], cached=cached,
+                style_scale=style_scale, lend=lend, lender=lender, temperature=temperature, top_k=top_k,
+                seed=seed + i, fixed=fixed[i : i + AT_ONCE], cached=cached,
             ) for i in parts
         ])  # fmt: skip
     wanted = list(captions) if guidance_scale else [""] * count
-    lender = lenders(model, wanted, style, guidance_scale) if lend else style
-    share = lend * (lender != style)[:, None].to(model.place.dtype)
+    other = style
+    if lend and guidance_scale:
+        named = lender is not None
+        other = _style_codes(model, lender, count, chance) if named else lenders(model, wanted, style, lend)
+        other = other.to(where)
+    share = lend * (other != style)[:, None].to(model.place.dtype)
     both, borrowed = guidance_scale not in (0, 1), bool(share.any())
-    asked = _branches(wanted, [style, lender] if borrowed else [style], both)
+    asked = _branches(wanted, [style, other] if borrowed else [style], both)
     if style_scale:
         asked += [(wanted, (style + more) % len(model.styles)) for more in range(1, len(model.styles))]
 
@@ -80,41 +86,61 @@ def sample_codes(
     return _write(model, asked, draw, cached)
 
 
-def lenders(model: TokenPrior, captions: Sequence[str], style: Tensor, guidance_scale: float) -> Tensor:
+@torch.no_grad()
+@one_thread()
+def lenders(model: TokenPrior, captions: Sequence[str], style: Tensor, lend: float) -> Tensor:
     """Return for n captions in styles int64 (n,) the style that lends its certainty, or the own one, int64 (n,).
 
     A style may lack what a caption asks for, and another know it by heart. Then chances can be pooled: the logits are
     (1 - lend) * own + lend * lender's, and where the own style hardly cares which code comes next the lender decides.
-    It is the style that is surest of the caption, if by at least SURER bits a code; see `doubt`.
+    A style may lend where it doubts a caption less by at least SURER bits a code; of several the one with which the
+    pool doubts it least. See `doubt`.
     """
+    asked, count = list(zip(captions, style.tolist(), strict=True)), len(model.styles)
     names = list(dict.fromkeys(captions))
-    unsure = doubt(model, names, guidance_scale)[[names.index(each) for each in captions]]
-    least, surest = unsure.min(1)
-    own = unsure.gather(1, style[:, None])[:, 0]
-    return torch.where(own - least >= SURER, surest, style)
+    every = torch.arange(count, device=style.device).repeat(len(names))
+    alone = doubt(model, [name for name in names for _ in range(count)], every).view(-1, count)
+    unsure = dict(zip(names, alone.tolist(), strict=True))
+    may = [
+        (name, own, other) for name, own in dict.fromkeys(asked) for other in range(count)
+        if unsure[name][own] - unsure[name][other] >= SURER
+    ]  # fmt: skip
+    own, other = (torch.tensor([each[i] for each in may], dtype=torch.int64).to(style) for i in (1, 2))
+    together = doubt(model, [name for name, _, _ in may], own, other, lend).tolist()
+    best: dict[tuple[str, int], tuple[float, int]] = {}
+    for (name, mine, lender), bits in zip(may, together, strict=True):
+        best[name, mine] = min(best.get((name, mine), (np.inf, mine)), (bits, lender))
+    return torch.tensor([best.get(each, (0.0, each[1]))[1] for each in asked], dtype=torch.int64).to(style)
 
 
 @torch.no_grad()
 @one_thread()
-def doubt(model: TokenPrior, captions: Sequence[str], guidance_scale: float = 1.0) -> Tensor:
-    """Return how unsure the network is of n captions in each of its styles, in bits a code: float (n, S).
+def doubt(
+    model: TokenPrior, captions: Sequence[str], style: Tensor, lender: Tensor | None = None, lend: float = 0.0
+) -> Tensor:
+    """Return how unsure the network is of n captions in styles int64 (n,), in bits a code: float (n,).
 
-    It writes the likeliest code at each place, and the bits are those of the code that it writes: near 0 for a picture
-    known by heart, 1 where the likeliest code has an even chance.
+    It writes the likeliest code at each place, and the bits are those of the codes that it writes: near 0 for a picture
+    known by heart, 1 where the likeliest code has an even chance. lender: styles int64 (n,) that it is pooled with.
     """
-    count, styles, both = len(captions), len(model.styles), guidance_scale not in (0, 1)
-    if count * styles > AT_ONCE and count > 1:
-        return torch.cat([doubt(model, [each], guidance_scale) for each in captions])
-    style, bits = torch.arange(styles, device=model.place.device).repeat(count), []
+    if len(captions) > AT_ONCE:
+        parts = torch.arange(len(captions)).split(AT_ONCE)
+        return torch.cat([
+            doubt(model, [captions[i] for i in part], style[part], None if lender is None else lender[part], lend)
+            for part in parts
+        ])  # fmt: skip
+    if not captions:
+        return torch.empty(0)
+    bits = []
 
     def likeliest(place: int, logits: Tensor) -> Tensor:
-        best = _guided(model, logits, guidance_scale).log_softmax(-1).max(-1)
+        pooled = logits[0] if lender is None else logits[0] + lend * (logits[1] - logits[0])
+        best = pooled.log_softmax(-1).max(-1)
         bits.append(-best.values / np.log(2))
         return best.indices
 
-    wanted = [each for each in captions for _ in range(styles)]
-    _write(model, _branches(wanted, [style], both), likeliest)
-    return torch.stack(bits).mean(0).view(count, styles)
+    _write(model, [(list(captions), each) for each in (style, lender) if each is not None], likeliest)
+    return torch.stack(bits).mean(0)
 
 
 def style_odds(given: Tensor, others: Tensor) -> Tensor:
@@ -197,13 +223,13 @@ def _style_codes(model: TokenPrior, styles: str | Sequence[str] | None, count: i
 
 def sample(
     model: TokenPrior, captions: Sequence[str], *, styles: str | Sequence[str] | None = None,
-    guidance_scale: float = 2.0, style_scale: float = 0.0, lend: float = 0.0, temperature: float = 0.8,
-    top_k: int | None = None, seed: int = 0, fixed: Tensor | None = None,
+    guidance_scale: float = 2.0, style_scale: float = 0.0, lend: float = 0.0, lender: str | None = None,
+    temperature: float = 0.8, top_k: int | None = None, seed: int = 0, fixed: Tensor | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Return pictures uint8 (n, H, W, C) for n captions; see `sample_codes` for the settings and errors."""
     codes = sample_codes(
         model, captions, styles=styles, guidance_scale=guidance_scale, style_scale=style_scale, lend=lend,
-        temperature=temperature, top_k=top_k, seed=seed, fixed=fixed,
+        lender=lender, temperature=temperature, top_k=top_k, seed=seed, fixed=fixed,
     )  # fmt: skip
     return draw(model.vqvae, codes)
 

@@ -352,39 +352,61 @@ def guided_step(model, codes, captions, style, scale=2.0):
     return null + scale * (given - null)
 
 
-def test_doubt_is_the_surprise_at_the_likeliest_code_of_each_place():
-    model, expected = lively(torch.float64), torch.empty(4, 3, dtype=torch.float64)
-    for style in range(3):
-        codes, bits, asked = torch.empty(4, 0, dtype=torch.int64), [], torch.full((4,), style)
-        for _ in range(TOKENS):
-            chance = guided_step(model, codes, CAPTIONS, asked).softmax(1)
-            bits.append(-chance.max(1).values.log2())
-            codes = torch.cat([codes, chance.argmax(1)[:, None]], 1)
-        expected[:, style] = torch.stack(bits).mean(0)
-    assert torch.allclose(sampling.doubt(model, CAPTIONS, 2.0), expected)
+@pytest.mark.parametrize("lend", [0.0, 0.3])
+def test_doubt_is_the_surprise_at_the_likeliest_code_of_each_place(lend):
+    model, style, lender = lively(torch.float64), torch.tensor([0, 1, 2, 0]), torch.tensor([1, 1, 0, 2])
+    codes, bits = torch.empty(4, 0, dtype=torch.int64), []
+    for _ in range(TOKENS):
+        own, theirs = (model(codes, model.meaning(CAPTIONS, each))[:, -1] for each in (style, lender))
+        chance = (0.7 * own + 0.3 * theirs if lend else own).softmax(1)
+        bits.append(-chance.max(1).values.log2())
+        codes = torch.cat([codes, chance.argmax(1)[:, None]], 1)
+    found = sampling.doubt(model, CAPTIONS, style, lender if lend else None, lend)
+    assert torch.allclose(found, torch.stack(bits).mean(0))
 
 
 def test_doubt_about_many_captions_is_found_in_parts_and_comes_out_the_same(monkeypatch):
-    model = lively(torch.float64)
-    whole = sampling.doubt(model, CAPTIONS, 2.0)
-    monkeypatch.setattr(sampling, "AT_ONCE", 5)
-    assert torch.allclose(sampling.doubt(model, CAPTIONS, 2.0), whole)
+    model, style = lively(torch.float64), torch.tensor([0, 1, 2, 0])
+    asked = (CAPTIONS, style, style.flip(0), 0.3)
+    whole = sampling.doubt(model, *asked)
+    monkeypatch.setattr(sampling, "AT_ONCE", 3)
+    assert torch.allclose(sampling.doubt(model, *asked), whole)
 
 
-def test_the_surest_style_lends_and_only_one_that_is_surer_by_half_a_bit(monkeypatch):
-    unsure = {"known": [0.1, 0.2, 0.7], "unknown": [2.0, 1.6, 1.9], "half": [1.0, 0.5, 1.0]}
-    monkeypatch.setattr(
-        sampling, "doubt", lambda model, names, scale: torch.tensor([unsure[name] for name in names])
-    )
-    of = lambda name: sampling.lenders(untrained(), [name] * 3, torch.arange(3), 2.0).tolist()  # noqa: E731
-    assert of("known") == [0, 1, 0]
-    assert of("unknown") == [0, 1, 2]
-    assert of("half") == [1, 1, 1]
+def told(monkeypatch, alone, together):
+    """Let a network doubt as it is told: alone[caption][style], and together[caption][style, lender]."""
+
+    def doubt(model, captions, style, lender=None, lend=0.0):
+        if lender is None:
+            return torch.tensor(
+                [alone[name][own] for name, own in zip(captions, style.tolist(), strict=True)]
+            )
+        assert lend == 0.4
+        pairs = zip(captions, style.tolist(), lender.tolist(), strict=True)
+        return torch.tensor([together[name][own, other] for name, own, other in pairs])
+
+    monkeypatch.setattr(sampling, "doubt", doubt)
+    return lambda *names: sampling.lenders(
+        untrained(), [name for name in names for _ in range(3)], torch.arange(3).repeat(len(names)), 0.4
+    ).tolist()
+
+
+def test_only_a_style_that_is_surer_by_half_a_bit_may_lend(monkeypatch):
+    alone = {"known": [0.1, 0.2, 0.7], "unknown": [2.0, 1.6, 1.9], "half": [1.0, 0.5, 0.9]}
+    together = {"known": {(2, 0): 0.3, (2, 1): 0.4}, "unknown": {}, "half": {(0, 1): 0.6}}
+    of = told(monkeypatch, alone, together)
+    assert of("known", "unknown", "half") == [0, 1, 0, 0, 1, 2, 1, 1, 2]
+
+
+def test_of_several_the_one_lends_with_which_the_pool_doubts_least(monkeypatch):
+    together = {"robot": {(2, 0): 0.9, (2, 1): 0.5}, "cat": {(2, 0): 0.4, (2, 1): 0.5}}
+    of = told(monkeypatch, {name: [0.1, 0.2, 1.5] for name in together}, together)
+    assert of("robot", "cat", "robot") == [0, 1, 1, 0, 1, 0, 0, 1, 1]
 
 
 def lent_by(monkeypatch, *styles):
     """Let styles lend whatever is asked for."""
-    monkeypatch.setattr(sampling, "lenders", lambda model, captions, style, scale: torch.tensor(styles))
+    monkeypatch.setattr(sampling, "lenders", lambda model, captions, style, lend: torch.tensor(styles))
 
 
 @pytest.mark.parametrize("style_scale", [0.0, 1.5])
@@ -411,9 +433,21 @@ def test_a_style_that_lends_to_itself_changes_nothing_and_one_that_lends_all_dra
     mixed = ["flat", "old", "round", "old"]
     lent_by(monkeypatch, 1, 2, 1, 0)  # the first two are their own
     drawn = sample_codes(model, CAPTIONS, styles=mixed, lend=1.0, **asked)
-    lenders = sample_codes(model, CAPTIONS, styles=["flat", "old", "flat", "round"], **asked)
-    assert torch.equal(drawn, lenders)
-    assert not torch.equal(drawn, sample_codes(model, CAPTIONS, styles=mixed, lend=0.0, **asked))
+    whose = (
+        ["flat", "old", "flat", "round"] if guidance_scale else mixed
+    )  # without a caption there is nothing to lend
+    assert torch.equal(drawn, sample_codes(model, CAPTIONS, styles=whose, **asked))
+    assert torch.equal(drawn, sample_codes(model, CAPTIONS, styles=mixed, **asked)) == (guidance_scale == 0)
+
+
+def test_a_lender_that_is_named_is_the_one_that_lends(monkeypatch):
+    model, asked = lively(), {"styles": "flat", "guidance_scale": 2.0, "lend": 0.5, "seed": 3}
+    named = sample_codes(model, CAPTIONS, lender="old", **asked)
+    lent_by(monkeypatch, 2, 2, 2, 2)
+    assert torch.equal(named, sample_codes(model, CAPTIONS, **asked))
+    alone = sample_codes(model, CAPTIONS, **asked | {"lend": 0.0})
+    assert torch.equal(sample_codes(model, CAPTIONS, lender="flat", **asked), alone)
+    assert not torch.equal(named, alone)
 
 
 def test_what_is_lent_does_not_depend_on_the_batch():
@@ -589,6 +623,7 @@ def test_no_captions_give_no_pictures():
      (["a", "b"], {"styles": ["flat"]}, "2 captions but 1 styles"),
      (["a"], {"guidance_scale": -1.0}, "guidance_scale must be at least 0"),
      (["a"], {"lend": 1.5}, r"lend must be from 0 \(off\) to 1"),
+     (["a"], {"lend": 0.5, "lender": "cubist"}, "no style 'cubist'"),
      (["a"], {"lend": float("nan")}, r"lend must be from 0 \(off\) to 1"),
      (["a"], {"guidance_scale": float("nan")}, "guidance_scale must be at least 0"),
      (["a"], {"style_scale": -1.0}, "style_scale must be at least 0"),

@@ -161,7 +161,7 @@ def test_the_answer_is_drawn_in_two_rows_and_described_without_markup_from_the_p
 
 
 def test_the_answer_names_the_style_that_lends(model, train, monkeypatch):
-    lending = lambda model, captions, style, scale: torch.full_like(style, 2)  # noqa: E731
+    lending = lambda model, captions, style, lend: torch.full_like(style, 2)  # noqa: E731
     monkeypatch.setattr(prior_widgets, "lenders", lending)
     monkeypatch.setattr(sampling, "lenders", lending)
     of = lambda style, **more: prior_widgets.ask(model, train, "robot", style, **more)  # noqa: E731
@@ -179,8 +179,9 @@ def test_the_answer_names_the_style_that_lends(model, train, monkeypatch):
 
 
 def test_every_control_of_the_prompt_box_draws_anew(model, train, monkeypatch):
-    lending = lambda model, captions, style, scale: (style + 1) % 3  # noqa: E731
+    lending = lambda model, captions, style, lend: (style + 1) % 3  # noqa: E731
     monkeypatch.setattr(sampling, "lenders", lending)
+    monkeypatch.setattr(prior_widgets, "lenders", lending)
     box = prior_widgets.prompt_box(model, train)
     (text, style, seed), (guidance, clear), (lend, heat) = (each.children for each in box.children[:3])
     words, image = box.children[3:]
