@@ -33,6 +33,7 @@ from mmteach.study_transfer import (
     predicted,
     said,
     train_classifier,
+    weights_used,
 )
 
 NAME = "08_generated"
@@ -285,8 +286,8 @@ def figures_of(
         "study": NAME, "recipe": asdict(recipe) | {"floor": FLOOR}, "seeds": list(seeds),
         "budgets": [said(b) for b in budgets],
         "arms": {name: asdict(arm) for name, arm in ARMS.items() if name in arms}, "groups": list(task.groups),
-        "data_sha256": data_checksum(), "machine": machine(), "threads": torch.get_num_threads(),
-        "pictures": len(task.test), "families": len(np.unique(task.test.family)),
+        "data_sha256": data_checksum(), "weights": weights_used("gan", "prior", "vqvae"), "machine": machine(),
+        "threads": torch.get_num_threads(), "pictures": len(task.test), "families": len(np.unique(task.test.family)),
         **summary(task, found),
         "classification_accuracy_score": scores(task, recipe, kinds, folder) if 0 in budgets else {},
     }  # fmt: skip

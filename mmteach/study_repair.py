@@ -23,7 +23,7 @@ from mmteach.metrics import Interval, bootstrap_interval, paired_interval
 from mmteach.solutions import mean_stand_in
 from mmteach.study import RESULTS, command, destination, name_features, read, write_json
 from mmteach.study_probes import features_of, patches
-from mmteach.study_transfer import SEEDS, Task, checksums, load_task, part
+from mmteach.study_transfer import SEEDS, Task, checksums, load_task, part, weights_used
 
 NAME = "08_repair"
 TRUE, NULL, ALONE = "the true picture", "null token", "name alone"
@@ -230,7 +230,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds = range(chosen.seeds)
     figures = {
         "study": NAME, "recipe": asdict(recipe), "seeds": list(seeds), "styles": list(TRAIN_STYLES),
-        "data_sha256": data_checksum(), "machine": machine(), "threads": torch.get_num_threads(),
+        "data_sha256": data_checksum(), "weights": weights_used("prior", "vqvae", "embed", "judge"),
+        "machine": machine(), "threads": torch.get_num_threads(),
         **run(names, seeds, recipe, chosen.parts),
     }  # fmt: skip
     write_json(out / f"{NAME}.json", figures)

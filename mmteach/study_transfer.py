@@ -192,6 +192,11 @@ def part(
         return {name: found[name] for name in found.files}
 
 
+def weights_used(*names: str) -> dict[str, str]:
+    """Return the checksums of shipped weights by name: what a study was made with."""
+    return dict(zip(names, checksums(*names), strict=True))
+
+
 def checksums(*names: str) -> list[str]:
     """Return the checksums of shipped weights: a study that used others before must run again."""
     known = read_sums(pretrained_folder())

@@ -354,6 +354,14 @@ def test_the_committed_figures_are_of_this_data_and_of_five_seeds(study):
     assert found["seeds"] == list(study_transfer.SEEDS)
 
 
+@pytest.mark.parametrize("study", [study_generated, study_repair])
+def test_the_committed_figures_are_of_the_weights_that_are_shipped(study):
+    used = study.figures()["weights"]
+    assert used == study_transfer.weights_used(*used)
+    assert {"prior", "vqvae"} <= set(used)
+    assert all(used.values())
+
+
 def test_the_committed_study_has_every_arm_at_every_budget_it_can_have():
     found = study_generated.figures()["accuracy"]
     for arm in (*study_generated.ARMS, *study_generated.ALONE):
