@@ -66,7 +66,7 @@ def depth(mask: np.ndarray) -> np.ndarray:
 
 
 def widest_disc(mask: np.ndarray) -> Disc:
-    """Return the largest circle inside a mask bool (S, S); of several as large, their middle. Empty: radius 0."""
+    """Return the largest circle inside a mask bool (S, S); of several as large, the mean of their middles."""
     deep = depth(mask)
     y, x = (float(each.mean()) for each in np.nonzero(deep > deep.max() - 0.6))
     return Disc(y, x, float(deep.max()))
@@ -101,8 +101,8 @@ def lift(picture: np.ndarray) -> Face:
 def compose(thing: np.ndarray, face: Face) -> np.ndarray:
     """Return the thing with the face's eyes and mouth in its widest disc, both pictures uint8 (S, S, 3).
 
-    Beneath them the disc is filled with its own median colour, so that no old eyes look through. Raises ValueError if
-    there is no thing.
+    Beneath them the disc is filled with its own median colour, so that old eyes hardly look through. Raises ValueError
+    if there is no thing.
     """
     place, room = widest_disc(silhouette(thing)), face.room
     if not place.radius:
@@ -122,7 +122,8 @@ def compose(thing: np.ndarray, face: Face) -> np.ndarray:
 def composed(dataset: MultimodalDataset, rows: np.ndarray, seed: int = 0) -> Composed:
     """Return each thing among `rows` that has room for a face in each mood, the face one of its own style among `rows`.
 
-    A style without a face for a mood goes without. The same seed brings the same faces.
+    A style without a face for a mood goes without. The same seed brings the same faces. Raises ValueError if no thing
+    has room and a face.
     """
     rng, items, found, lifted = np.random.default_rng(seed), dataset.items.iloc[rows], [], dict[int, Face]()
     names = dataset.concepts.loc[items["concept"], "name_en"].to_numpy(str)
@@ -136,6 +137,10 @@ def composed(dataset: MultimodalDataset, rows: np.ndarray, seed: int = 0) -> Com
                 if face not in lifted:
                     lifted[face] = lift(dataset.images[face])
                 found.append((compose(dataset.images[row], lifted[face]), row, mood))
+    if not found:
+        raise ValueError(
+            "none of these pictures is a thing with room for a face, and a face for it of its style"
+        )
     pictures, things, moods = zip(*found, strict=True)
     return Composed(np.stack(pictures), np.array(things), np.array(moods))
 
@@ -166,7 +171,8 @@ def read_moods(made: Composed, pick: np.ndarray, pictures: np.ndarray) -> np.nda
     """Return for each of `pictures` uint8 (n, S, S, 3) the mood of the composed picture of its thing that is nearest.
 
     made: pictures of the same size S; pick: int64 (n,), which of them each picture should be. Nearest by the mean
-    squared difference of pixels, among all moods of the same thing: no network judges. Chance is one in len(MOODS).
+    squared difference of pixels, among all moods of the same thing: no network judges. Where a thing has a picture in
+    each, chance is one in len(MOODS).
     """
     read = []
     for number, picture in zip(pick, pictures, strict=True):

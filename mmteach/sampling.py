@@ -49,6 +49,7 @@ def sample_codes(
     for number in range(count):
         chance[number] = _numbers(seed + number, tokens + 1)
     style = _style_codes(model, styles, count, chance[:, -1]).to(where)
+    named = None if lender is None else _style_codes(model, lender, count, chance).to(where)
     fixed = torch.full((count, tokens), -1) if fixed is None else fixed
     _check_fixed(fixed, (count, tokens), model.shape.codes)
     if not count:
@@ -65,9 +66,7 @@ def sample_codes(
     wanted = list(captions) if guidance_scale else [""] * count
     other = style
     if lend and guidance_scale:
-        named = lender is not None
-        other = _style_codes(model, lender, count, chance) if named else lenders(model, wanted, style, lend)
-        other = other.to(where)
+        other = lenders(model, wanted, style, lend) if named is None else named
     share = lend * (other != style)[:, None].to(model.place.dtype)
     both, borrowed = guidance_scale not in (0, 1), bool(share.any())
     asked = _branches(wanted, [style, other] if borrowed else [style], both)

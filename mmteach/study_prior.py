@@ -106,8 +106,8 @@ def mood_figures(
     """Return how often the mood asked for is read from things drawn with one: `moods.read_moods`, chance 1 in 4.
 
     learned: pairs of thing and mood that training showed; kept back: pairs that it did not, though it showed the thing
-    in other moods and the mood on other things; thing alone: those, asked for without a mood; other faces: true
-    composed pictures of the same moods with faces drawn anew, through their codes, which is the most to be had.
+    in other moods and the mood on other things; thing alone: those, asked for without a mood; faces drawn
+    anew: composed pictures of the same moods with a face drawn once more, sometimes the same, through their codes.
     """
     rows, family = training_rows(dataset), dataset.concepts["family"].loc[dataset.items["concept"]].to_numpy()
     made, again = (moods.composed(dataset, rows, seed) for seed in (0, 1))
@@ -120,7 +120,7 @@ def mood_figures(
         "kept back": (new, [f"{made.moods[i]} {names[i]}" for i in new]),
         "thing alone": (new, list(names[new])),
     }
-    said: dict[str, Any] = {"pictures": len(new), "of pairs": int(held.sum())}
+    said: dict[str, Any] = {"pictures": len(new), "kept back in all": int(held.sum())}
     for kind, (pick, captions) in asked.items():
         drawn = [
             prior.sample(model, captions, styles=list(styles[pick]), seed=1000 * seed, **drawing)  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ def mood_figures(
         said[kind] = bootstrap_interval(right, family[made.things[pick]])
     other = reconstruct(model.vqvae, small(again.pictures[new]))
     right = moods.read_moods(shown, new, other) == made.moods[new]
-    return {**said, "other faces": bootstrap_interval(right, family[made.things[new]])}
+    return {**said, "faces drawn anew": bootstrap_interval(right, family[made.things[new]])}
 
 
 def bits(dataset: MultimodalDataset, model: prior.TokenPrior) -> dict[str, Any]:

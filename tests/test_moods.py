@@ -96,6 +96,11 @@ def test_white_paper_has_neither_face_nor_room():
         moods.compose(white, moods.lift(face()))
 
 
+def test_pictures_without_a_thing_and_a_face_are_refused(dataset):
+    with pytest.raises(ValueError, match="none of these pictures is a thing with room for a face"):
+        moods.composed(dataset, dataset.rows("train", "noto")[:1])
+
+
 @pytest.fixture(scope="module")
 def some(dataset):
     """Return training rows: all faces of the moods in three styles, and some things."""

@@ -135,7 +135,7 @@ def test_moods_are_read_from_what_was_drawn_for_them_and_pairs_kept_back_are_tol
     assert set(kept) <= never
     assert not set(learned) & never
     assert said["pictures"] == min(30, held.sum())
-    assert said["of pairs"] == held.sum()
+    assert said["kept back in all"] == held.sum()
 
 
 def test_the_worst_are_those_found_last_in_that_order():
